@@ -1,0 +1,96 @@
+"""`anyview evaluate DIR [--protocol NAMES] [--json]`."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from anyview.config import Parser, parse_command
+from anyview.errors import UserError
+from anyview.plugins import host
+
+PROG = "anyview evaluate DIR"
+
+
+def options(
+    folder: str,
+    *,
+    protocol: str = "linear",
+    data: str | None = None,
+    seeds: int = 5,
+    data_root: str | None = None,
+    json: bool = False,
+) -> None:
+    """Scores of a run's frozen encoder beside the same encoder untrained and the raw features.
+
+    Args:
+        folder: the run
+        protocol: one or more, with commas (anyview list evaluations); options follow as --PROTOCOL.OPTION
+        data: other data than the run's own, as a name or a path
+        seeds: how many seeds; splits that are drawn are drawn anew for each
+        data_root: folder that named data sets are found under (default: $ANYVIEW_DATA)
+        json: print JSON instead of a table
+    """
+
+
+def run(arguments: list[str]) -> int:
+    """Evaluate a run."""
+    own, of_protocols = _divide(arguments)
+    chosen = parse_command(options, own, PROG)
+    names = [host().find("evaluations", name.strip()).name for name in chosen["protocol"].split(",")]
+    settings = _protocol_options(names, of_protocols)
+    if chosen["seeds"] < 1:
+        raise UserError(f"--seeds takes at least 1, and was given {chosen['seeds']}")
+    if chosen["data_root"]:
+        os.environ["ANYVIEW_DATA"] = chosen["data_root"]
+    from anyview.run import load
+
+    trained = load(chosen["folder"])
+    results = trained.evaluate(names, data=chosen["data"], seeds=chosen["seeds"], options=settings)
+    content = json.loads(trained.folder.evaluation_file.read_text())
+    if chosen["json"]:
+        print(json.dumps(content, indent=2))
+        return 0
+    from anyview.console import make_console
+    from anyview.evaluation.protocol import table
+
+    out = make_console()
+    out.print(table(results))
+    facts = [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in content["label_free"].items()]
+    out.print(f"label-free: {', '.join(facts)}")
+    return 0
+
+
+def _divide(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The command's own words, and those that set a protocol's options (`--linear.lr 0.1`)."""
+    own: list[str] = []
+    of_protocols: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word.startswith("--") and "." in word.partition("=")[0]:
+            of_protocols.append(word)
+            if "=" not in word:
+                of_protocols.append(next(words, ""))
+        else:
+            own.append(word)
+    return own, of_protocols
+
+
+def _protocol_options(names: list[str], words: list[str]) -> dict[str, dict[str, object]]:
+    """Options by protocol, checked against each protocol's signature."""
+    by_name: dict[str, list[str]] = {name: [] for name in names}
+    position = 0
+    while position < len(words):
+        flag = words[position].removeprefix("--")
+        name, _, option = flag.partition(".")
+        if name not in by_name:
+            raise UserError(f"--{flag} sets an option of the protocol {name!r}, which was not asked for; add it to --protocol")
+        step = 1 if "=" in flag else 2
+        by_name[name] += [f"--{option}", *words[position + 1 : position + step]]
+        position += step
+    settings: dict[str, dict[str, object]] = {}
+    for name, flags in by_name.items():
+        parser = Parser(host().find("evaluations", name).load(), prog=f"anyview evaluate --protocol {name}", skip=("data", "seed"))
+        values = parser.parse(flags)
+        settings[name] = {option: values[option] for option in parser.given(flags) if option in values}
+    return settings

@@ -1,0 +1,168 @@
+"""`anyview pretrain RECIPE [flags]`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from anyview.config import Parser
+from anyview.errors import UserError
+from anyview.plugins import Component, host
+
+USAGE = "anyview pretrain RECIPE [flags]   (a recipe's own flags: anyview pretrain RECIPE --help; all recipes: anyview list recipes)"
+
+
+def options(
+    *,
+    out: str | None = None,
+    seed: int = 0,
+    devices: int = 1,
+    accelerator: str = "auto",
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true",
+    preset: str | None = None,
+    config: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    data_root: str | None = None,
+    checkpoint_every: int | None = None,
+    log_every: int | None = None,
+    logger: list[Literal["csv", "tensorboard"]] | None = None,
+) -> None:
+    """How a run is carried out.
+
+    Args:
+        out: folder for the run (default: runs/RECIPE-DATA)
+        seed: decides initial weights, data order and views
+        devices: processes that share each batch
+        accelerator: cpu, cuda, mps or auto
+        precision: of the arithmetic
+        preset: a preset of the recipe by name, on top of the data set's own
+        config: a YAML file such as a run's recipe.yaml; flags win over it
+        resume: go on from the last checkpoint in the folder
+        overwrite: replace the run in the folder
+        data_root: folder that named data sets are found under (default: $ANYVIEW_DATA)
+        checkpoint_every: steps between checkpoints (default: about once a minute)
+        log_every: steps between lines of metrics.jsonl (default: about a hundred lines)
+        logger: also log to csv and/or tensorboard below the run's folder
+    """
+
+
+def run(arguments: list[str]) -> int:
+    """Train a recipe."""
+    recipe, flags = (arguments[0], arguments[1:]) if arguments and not arguments[0].startswith("-") else (None, arguments)
+    if recipe is None and {"-h", "--help"} & set(flags):
+        print(f"usage: {USAGE}")
+        return 0
+    record = _saved_record(flags)
+    name = recipe or record.get("recipe")
+    if not isinstance(name, str):
+        raise UserError(f"no recipe was named; usage: {USAGE}")
+    component = host().find("recipes", name)
+    if record and host().find("recipes", record["recipe"]) != component:
+        raise UserError(f"the recipe {name!r} was asked for, and the configuration is of {record['recipe']!r}; leave one of the two out")
+    values, chosen = _parse(component, flags, record)
+    return _train(component.full_name, values, chosen)
+
+
+def _saved_record(flags: Sequence[str]) -> dict[str, Any]:
+    """The record that --config names, or that of the run that --resume goes on with; {} without either."""
+    given = Parser(options, prog="anyview pretrain").given(flags)
+    if "data_root" in given:
+        os.environ["ANYVIEW_DATA"] = str(Path(_value_of("--data-root", flags)).expanduser())
+    if "config" in given:
+        from anyview.run import read_record
+
+        _, parameters, record = read_record(Path(_value_of("--config", flags)))
+        return {**record, "parameters": parameters}
+    if "resume" in given and "out" in given:
+        from anyview.folder import RunFolder
+        from anyview.run import read_record
+
+        _, parameters, record = read_record(RunFolder.existing(_value_of("--out", flags)).recipe_file)
+        return {**record, "parameters": parameters}
+    return {}
+
+
+def _value_of(flag: str, flags: Sequence[str]) -> str:
+    for position, word in enumerate(flags):
+        name, equals, value = word.replace("_", "-", word.count("_") if "=" not in word else 0).partition("=")
+        if name == flag:
+            if not equals and position + 1 >= len(flags):
+                break
+            return value if equals else flags[position + 1]
+    raise UserError(f"{flag} was given without a value; write {flag} VALUE")
+
+
+def _parse(component: Any, flags: Sequence[str], record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The recipe's values and the run's options: defaults, under presets, under the configuration, under flags."""
+    function = component.load()
+    summary = (function.__doc__ or "").partition("\n")[0]
+    parser = Parser(function.function, options, prog=f"anyview pretrain {component.full_name}", description=summary)
+    _check_slots(function, parser.components(flags))
+    below = {**record.get("parameters", {}), **({"seed": record["seed"]} if "seed" in record else {})}
+    first = parser.parse(flags, defaults=below)
+    if record.get("parameters"):
+        parsed = first
+    else:
+        given = {name: first[name] for name in parser.given(flags) if name in function.signature.parameters}
+        resolved, _ = function.resolve(given, first["preset"])
+        parsed = parser.parse(flags, defaults={**below, **{name: value for name, value in resolved.items() if value is not None}})
+    own = function.signature.parameters
+    return {name: parsed[name] for name in own}, {name: parsed[name] for name in parser.names if name not in own}
+
+
+def _check_slots(function: Any, chosen: dict[str, Component]) -> None:
+    """Hold each objective in a slot against the views that the recipe gives, before any data is read."""
+    from anyview.objectives.objective import check_needs
+
+    for component in chosen.values():
+        if component.kind == "objectives" and function.views is not None:
+            check_needs(component.load(), function.views.gives, views=function.views.__name__)
+
+
+def _train(name: str, values: dict[str, Any], chosen: dict[str, Any]) -> int:
+    from rich.console import Console
+
+    from anyview.run import build
+    from anyview.training import InterruptedRunError, pretrain
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    recipe = build(name, values, seed=chosen["seed"], preset=chosen["preset"])
+    out = chosen["out"] or f"runs/{name.rpartition('/')[2]}-{recipe.source.name.rpartition('/')[2]}"
+    _announce(console, recipe)
+    try:
+        finished = pretrain(
+            recipe,
+            out,
+            seed=chosen["seed"],
+            devices=chosen["devices"],
+            accelerator=chosen["accelerator"],
+            precision=chosen["precision"],
+            resume=chosen["resume"],
+            overwrite=chosen["overwrite"],
+            checkpoint_every=chosen["checkpoint_every"],
+            log_every=chosen["log_every"],
+            loggers=chosen["logger"] or (),
+            quiet=False,
+        )
+    except InterruptedRunError as stop:
+        print(f"anyview: {stop} (folder {out})", file=console.file)
+        return 130
+    last = finished.folder.metrics()[-1]
+    facts = ", ".join(f"{label} {last[key]:.4g}" for key, label in (("loss", "loss"), ("rankme", "RankMe")) if key in last)
+    console.print(f"trained {name} for {last['step']} steps ({facts}); the run is in {out}; next: anyview evaluate {out}")
+    return 0
+
+
+def _announce(console: Any, recipe: Any) -> None:
+    """Say what runs on what, with which values."""
+    from anyview.config import to_yaml
+
+    console.print(", ".join(f"{key} {value}" for key, value in recipe.source.describe().items()))
+    console.print(", ".join(f"{key} {value}" for key, value in to_yaml(recipe.values).items() if key != "data"), style="dim")
+    if recipe.preset is None:
+        console.print("no preset for this data set: the values above are defaults that are not tuned to it")
+    else:
+        console.print(f"preset {recipe.preset}")

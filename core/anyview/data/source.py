@@ -1,0 +1,171 @@
+"""Sources: where batches come from, and what stays the same about the data from one epoch to the next."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anyview.data.splits import Split, stratified_split
+from anyview.errors import UserError
+
+if TYPE_CHECKING:
+    from anyview.views.view import View
+
+
+@dataclass(slots=True)
+class Batch:
+    """This rank's part of one global batch.
+
+    data: what view makers read: a tensor (B, ...), a graph, a dictionary of tensors.
+    rows: B, how many samples this part has; start, total: it holds samples start .. start + rows of a global batch of `total`.
+    index: (B,) sample ids, stable across epochs. labels, groups: as in View and ViewSet.
+    extras: parts of other sources' batches (a candidate pool, a labelled half), each with its own sampler.
+    """
+
+    data: Any
+    rows: int
+    start: int = 0
+    total: int = 0
+    index: Tensor | None = None
+    labels: Any = None
+    groups: dict[str, Tensor] | None = None
+    extras: dict[str, Batch] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.total = self.total or self.rows
+
+    def to(self, device: torch.device | str, **options: Any) -> Batch:
+        """The same batch with every tensor on `device`."""
+
+        def move(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: move(item) for name, item in value.items()}
+            return value.to(device, **options) if hasattr(value, "to") else value
+
+        moved = {name: move(getattr(self, name)) for name in ("data", "index", "labels", "groups", "extras")}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """Everything a source may know when it lays out one epoch.
+
+    number: from 0. seed: the run's. batch_size: rows of the global batch, None = all. rank, ranks: this process among all.
+    skip: batches that a resumed run has already seen. model: the module in training, for sources whose data follow from it.
+    """
+
+    number: int = 0
+    seed: int = 0
+    batch_size: int | None = None
+    rank: int = 0
+    ranks: int = 1
+    skip: int = 0
+    model: torch.nn.Module | None = None
+
+    def own(self, rows: int) -> slice:
+        """This rank's share of a global batch, consecutive rows, rank order = row order, sizes that differ by at most one."""
+        return slice(rows * self.rank // self.ranks, rows * (self.rank + 1) // self.ranks)
+
+
+class Source(ABC):
+    """A data set as training and evaluation see it.
+
+    name: how the user called it. shape: the numbers that an encoder is built from ({"features": 1433}); they are saved with a run, so
+    that it can be loaded without its data. labels: (N,) classes, (N, L) several yes/no answers or None; never seen by training
+    unless a recipe asks. ids: (N,) what the input calls its samples, None = 0 .. N - 1. divisible: whether several ranks can share a
+    batch; a single graph is not.
+    """
+
+    name: str = "data"
+    shape: dict[str, int]
+    labels: Tensor | None = None
+    ids: Sequence[Any] | None = None
+    groups: Tensor | None = None
+    divisible: bool = True
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of samples (rows that an embedding has)."""
+
+    @abstractmethod
+    def steps(self, batch_size: int | None) -> int:
+        """Batches in one epoch."""
+
+    @abstractmethod
+    def batches(self, epoch: Epoch) -> Iterator[Batch]:
+        """This rank's parts of an epoch's batches; the order follows from the seed and the epoch's number alone."""
+
+    @abstractmethod
+    def clean(self, batch_size: int = 1024) -> Iterable[View]:
+        """Untouched views of everything, in the input's order, for embedding."""
+
+    @abstractmethod
+    def features(self) -> np.ndarray:
+        """(N, F) the raw features, float: the control that every score stands beside."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A short hash of the content: two runs on equal data have equal fingerprints."""
+
+    def describe(self) -> dict[str, Any]:
+        """Facts worth printing, in order: sizes, classes, where it came from."""
+        return {"name": self.name, "samples": len(self), **self.shape}
+
+    def split(self, seed: int) -> Split:
+        """Train, validation and test rows: the published split where there is one, else drawn with `seed`."""
+        if self.labels is None:
+            asked = f"a split of {self.name!r} was asked for, and the data set has no labels"
+            raise UserError(f"{asked}; give labels, or use the label-free metrics")
+        return stratified_split(self.labels, seed, groups=self.groups)
+
+
+class Outline(Source):
+    """Stands in for a source when a run is loaded without its data: knows the shape and nothing else."""
+
+    def __init__(self, name: str, shape: dict[str, int]) -> None:
+        self.name, self.shape = name, dict(shape)
+
+    def _unread(self) -> UserError:
+        return UserError(f"the run was loaded without its data {self.name!r}, and the data was asked for; pass data=...")
+
+    def __len__(self) -> int:
+        raise self._unread()
+
+    def steps(self, batch_size: int | None) -> int:
+        raise self._unread()
+
+    def batches(self, epoch: Epoch) -> Iterator[Batch]:
+        raise self._unread()
+
+    def clean(self, batch_size: int = 1024) -> Iterable[View]:
+        raise self._unread()
+
+    def features(self) -> np.ndarray:
+        raise self._unread()
+
+    def fingerprint(self) -> str:
+        raise self._unread()
+
+
+def fingerprint(*arrays: np.ndarray | Tensor | None) -> str:
+    """16 hexadecimal digits that change when any element, shape or type does.
+
+    >>> fingerprint(np.zeros(3)) == fingerprint(np.zeros(3)) != fingerprint(np.zeros((3, 1)))
+    True
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        if array is None:
+            digest.update(b"none")
+            continue
+        array = np.ascontiguousarray(array.numpy(force=True) if isinstance(array, Tensor) else array)
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,144 @@
+"""What a protocol is given: rows, labels and a split, checked; and the one place where predictions meet test labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anyview.data.splits import Split
+from anyview.errors import UserError
+
+Part = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolData:
+    """Frozen rows with labels and a split, checked and ready to be scored.
+
+    rows: (N, D) float32. labels: (N,) class numbers 0 .. C - 1 with -1 = unlabelled, or (N, L) zeros and ones. split: labelled rows only.
+    classes: C or L.
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+    split: Split
+    classes: int
+
+    @property
+    def several(self) -> bool:
+        """Whether each sample has several yes/no answers instead of one class."""
+        return self.labels.ndim == 2
+
+    @property
+    def measure(self) -> str:
+        """What `score` returns: "accuracy", or "micro_f1" for several answers."""
+        return "micro_f1" if self.several else "accuracy"
+
+    def part(self, name: Part) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (n, D) and labels (n,) or (n, L) of one part of the split."""
+        index = getattr(self.split, name).numpy()
+        return self.rows[index], self.labels[index]
+
+    def score(self, predicted: np.ndarray) -> float:
+        """Accuracy or micro-F1, 0 to 1, of predictions for the test part, (n,) or (n, L); probes meet test labels here and nowhere else."""
+        return measure(predicted, self.labels[self.split.test.numpy()])
+
+
+def measure(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Accuracy of classes (n,), or micro-F1 of yes/no answers (n, L), both 0 to 1.
+
+    >>> measure(np.array([0, 1, 1]), np.array([0, 1, 1])), measure(np.array([[1, 0, 1]]), np.array([[1, 1, 0]]))
+    (1.0, 0.5)
+    """
+    if truth.ndim == 1:
+        return float(np.mean(predicted == truth))
+    hits = float(np.sum((predicted > 0) & (truth > 0)))
+    named = float(np.sum(predicted > 0) + np.sum(truth > 0))
+    return 2 * hits / named if named else 0.0
+
+
+def majority_on_test(data: ProtocolData) -> dict[str, float]:
+    """The best that one answer for every test sample can score: share of the largest class, or micro-F1 of the best fixed set of answers.
+
+    The answer is taken from the test labels themselves: no constant does better, whatever the shares of the training part.
+    """
+    truth = data.labels[data.split.test.numpy()]
+    if not data.several:
+        return {"accuracy": float(np.bincount(truth).max() / len(truth))}
+    counts = np.sort(truth.sum(0))[::-1]  # the best set of a given size holds the most frequent answers
+    named = np.arange(1, len(counts) + 1) * len(truth) + counts.sum()
+    return {"micro_f1": float(np.max(2 * np.cumsum(counts) / named))}
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """values: as in ProtocolData. names: (C,) the classes as the data calls them, or (L,) numbers of the answers."""
+
+    values: np.ndarray
+    names: np.ndarray
+
+
+def prepare_labels(labels: Tensor | np.ndarray | None, protocol: str, *, several: bool) -> Labels:
+    """Check labels (N,) or (N, L) for a protocol, `several` = it takes (N, L), and number the classes from 0 in their order.
+
+    Raises UserError when there are none, when they are of another kind than the protocol takes, or of fewer than two classes.
+
+    >>> prepare_labels(np.array([3, 7, -1, 3]), "linear", several=True)
+    Labels(values=array([ 0,  1, -1,  0]), names=array([3, 7]))
+    """
+    if labels is None:
+        raise UserError(f"the protocol {protocol} needs labels, and the data has none; give labels, or use the label-free metrics")
+    array = labels.numpy(force=True) if isinstance(labels, Tensor) else np.asarray(labels)
+    if array.ndim == 2:
+        return _answers(array, protocol, several)
+    if array.dtype.kind not in "iub":
+        raise UserError(f"the protocol {protocol} needs classes, and the labels are of type {array.dtype}; give integers, one per sample")
+    array = array.astype(np.int64)
+    names = np.unique(array[array >= 0])
+    if len(names) < 2:
+        raise UserError(f"the protocol {protocol} needs at least 2 classes, and the labels hold {len(names)}; give labels that differ")
+    return Labels(np.where(array < 0, -1, np.searchsorted(names, array)), names)
+
+
+def labelled(split: Split, labels: Labels) -> Split:
+    """The split without unlabelled rows.
+
+    Raises UserError when nothing is left to train or test on, or the training part holds a single class.
+    """
+    split = _without_unlabelled(split, labels.values)
+    for name, part in (("train", split.train), ("test", split.test)):
+        if not len(part):
+            raise UserError(f"the {name} part of the split {split.name!r} has no labelled rows; choose another split or label more rows")
+    if labels.values.ndim == 1 and len(np.unique(labels.values[split.train.numpy()])) < 2:
+        raise UserError(f"the train part of the split {split.name!r} holds one class, and a probe needs at least 2; choose another split")
+    return split
+
+
+def unseen_classes(split: Split, labels: Labels) -> list[str]:
+    """Names of the classes that the test part has and the training part lacks."""
+    if labels.values.ndim == 2:
+        return []
+    unseen = np.setdiff1d(labels.values[split.test.numpy()], labels.values[split.train.numpy()])
+    return [str(name) for name in labels.names[unseen]]
+
+
+def _answers(array: np.ndarray, protocol: str, several: bool) -> Labels:
+    if not several:
+        raise UserError(f"the protocol {protocol} takes one class per sample, and the labels are {array.shape[1]} answers each; use linear")
+    if not np.isin(array, (0, 1)).all():
+        raise UserError(
+            f"the protocol {protocol} takes {array.shape[1]} columns of 0 and 1, and found other values; give one class per sample instead"
+        )
+    return Labels(array.astype(np.int64), np.arange(array.shape[1]))
+
+
+def _without_unlabelled(split: Split, values: np.ndarray) -> Split:
+    if values.ndim == 2:
+        return split
+    known = torch.from_numpy(values >= 0)
+    train, validation, test = (part[known[part]] for part in (split.train, split.validation, split.test))
+    return Split(train, validation, test, name=split.name)

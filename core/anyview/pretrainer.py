@@ -1,0 +1,109 @@
+"""Encoder, objectives and teachers of one stage in one module, so that any strategy sees one forward and one backward per step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from anyview.data.source import Batch
+from anyview.encoders.encoder import Encoding
+from anyview.encoders.moving_average import MovingAverage
+from anyview.objectives.objective import Losses, Step
+from anyview.recipe import Stage, Task
+from anyview.schedules import as_schedule
+from anyview.views.draws import Draws
+from anyview.views.view import View, ViewSet
+
+
+class StepInput:
+    """One batch with its random numbers and its place in the stage: step `number` of `steps`.
+
+    A plain object, so that strategies and precision plug-ins hand it through as it is.
+    """
+
+    __slots__ = ("batch", "draws", "number", "steps")
+
+    def __init__(self, batch: Batch, draws: Draws, number: int, steps: int) -> None:
+        self.batch, self.draws, self.number, self.steps = batch, draws, number, steps
+
+
+class Pretrainer(nn.Module):
+    """A stage as a module: `forward(shown)` makes the views, runs every task and returns the weighted losses.
+
+    Terms are named "term", or "Task/term" where a stage has several tasks. Of the last forward, `rows` holds the student's first rows,
+    detached, for the label-free metrics, and `monitors` the objectives' numbers to log.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.encoder = stage.encoder
+        self.objectives = nn.ModuleDict({task.name: task.objective for task in stage.tasks})
+        self.teachers = nn.ModuleDict()
+        for task in stage.tasks:
+            if task.teacher is not None:
+                self.teachers[task.name] = task.teacher.requires_grad_(False)
+            elif task.objective.needs.teacher:
+                self.teachers[task.name] = task.objective.make_teacher(stage.encoder)
+        self.tasks = list(stage.tasks)
+        self.frozen = tuple(stage.frozen)
+        for module in self.frozen:
+            module.requires_grad_(False)
+        self.rows: Tensor | None = None
+        self.monitors: dict[str, float | Tensor] = {}
+        self._steps: list[tuple[Task, Step]] = []
+
+    def forward(self, shown: StepInput) -> Losses:
+        """The losses of one batch."""
+        losses = Losses()
+        made: dict[int, ViewSet] = {}
+        memo: dict[tuple[int, int], tuple[View, Encoding]] = {}
+        for task in self.tasks:
+            if id(task.views) not in made:
+                made[id(task.views)] = task.views(shown.batch, shown.draws)
+            teacher = dict(self.teachers).get(task.name)
+            step = Step(made[id(task.views)], shown.batch, shown.draws, shown.number, shown.steps, self.encoder, teacher, memo)
+            terms = task.objective(step)
+            weight = as_schedule(task.weight)(shown.number, shown.steps)
+            prefix = f"{task.name}/" if len(self.tasks) > 1 else ""
+            losses.update({prefix + name: weight * term for name, term in terms.items()})
+            losses.monitors.update({prefix + name: value for name, value in terms.monitors.items()})
+            self._steps.append((task, step))
+        rows = [encoding.rows for (_, branch), (_, encoding) in memo.items() if branch == id(self.encoder)]
+        self.rows = rows[0].detach() if rows else None
+        self.monitors = losses.monitors
+        return losses
+
+    def by_task(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a combiner reconciles: one loss per task where there are several tasks, else one per term."""
+        if len(self.tasks) == 1:
+            return dict(losses)
+        groups: dict[str, list[Tensor]] = {}
+        for name, term in losses.items():
+            groups.setdefault(name.partition("/")[0], []).append(term)
+        return {name: torch.stack(terms).sum() for name, terms in groups.items()}
+
+    def after_step(self, number: int, steps: int) -> None:
+        """After the optimiser: moving averages follow once, then each objective updates its state, once per batch seen."""
+        for average in self.moving_averages():
+            average.update(number, steps)
+        for task, step in self._steps:
+            task.objective.after_step(step)
+        self._steps.clear()
+
+    def start(self) -> None:
+        """At the start of a stage: teachers begin as exact copies of what they follow."""
+        for average in self.moving_averages():
+            average.restart()
+
+    def moving_averages(self) -> Iterator[MovingAverage]:
+        """Every moving average in the stage: the encoder's and the heads'."""
+        return (module for module in self.modules() if isinstance(module, MovingAverage))
+
+    def train(self, mode: bool = True) -> Pretrainer:
+        """Train mode for everything that is trained; what is frozen stays in eval mode."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self

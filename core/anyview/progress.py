@@ -1,0 +1,46 @@
+"""The progress line: on a terminal steps, rate, loss, RankMe and time left; in a pipe nothing."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class ProgressLine:
+    """A live line on standard error while it is a terminal; warnings are printed above it, or plainly in a pipe."""
+
+    def __init__(self, total: int, *, done: int = 0, shown: bool = True) -> None:
+        self.console = Console(stderr=True)
+        self.shown = shown
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not (shown and self.console.is_terminal),
+            refresh_per_second=4,
+        )
+        self.task = self.bar.add_task("pretrain", total=total, completed=done, facts="")
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def update(self, step: int, *, name: str, rate: float, loss: float, rankme: float | None) -> None:
+        """Show a step."""
+        facts = f"{rate:.1f} steps/s  loss {loss:.4g}" + (f"  RankMe {rankme:.1f}" if rankme is not None else "")
+        self.bar.update(self.task, completed=step, description=name, facts=facts)
+
+    def warn(self, sentence: str) -> None:
+        """Say something that the user should know, without breaking the line."""
+        if self.shown:
+            self.console.print(f"warning: {sentence}", style="yellow", highlight=False, markup=False, soft_wrap=True)

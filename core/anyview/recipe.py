@@ -1,0 +1,163 @@
+"""Recipes: everything a run needs, as Python objects, and the functions whose signatures are their configuration."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from anyview.combiners.combiner import Combiner
+from anyview.combiners.weighted_sum import WeightedSum
+from anyview.data.source import Source
+from anyview.encoders.encoder import Encoder
+from anyview.errors import UserError, unknown
+from anyview.objectives.objective import Objective, check_needs
+from anyview.schedules import Constant, Schedule
+from anyview.views.maker import ViewMaker
+
+OptimizerMaker = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+@dataclass
+class Task:
+    """Views, and the objective that reads them.
+
+    weight: of all the objective's terms, a number or a schedule. name: in logs, by default the objective's class. teacher: a frozen
+    or external teacher; without one, an objective that needs a teacher gets a moving average of the encoder. Tasks that hold one and
+    the same view maker are shown the same views.
+    """
+
+    views: ViewMaker
+    objective: Objective
+    weight: float | Schedule = 1.0
+    name: str = ""
+    teacher: nn.Module | None = None
+
+    def __post_init__(self) -> None:
+        self.name = self.name or type(self.objective).__name__
+
+
+@dataclass
+class Stage:
+    """One training run over a source: what is trained, on which losses, how long and how fast.
+
+    encoder: what the tasks' views are encoded by. epochs, batch_size: batch_size counts rows of the global batch, over all ranks; None is
+    the whole data set. optimizer: called with the trainable parameters. schedule: factor on the optimiser's learning rates, per step.
+    combiner: how several losses become one gradient. clip: largest gradient norm. accumulate: batches per optimiser step.
+    frozen: modules that are neither trained nor in train mode. source: the stage's own data, by default the recipe's.
+    """
+
+    tasks: Sequence[Task]
+    encoder: Encoder
+    epochs: int
+    optimizer: OptimizerMaker
+    batch_size: int | None = None
+    schedule: Schedule = field(default_factory=Constant)
+    combiner: Combiner = field(default_factory=WeightedSum)
+    clip: float | None = None
+    accumulate: int = 1
+    frozen: Sequence[nn.Module] = ()
+    source: Source | None = None
+    name: str = "pretrain"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.accumulate < 1 or (self.batch_size is not None and self.batch_size < 1):
+            found = f"epochs {self.epochs}, batch size {self.batch_size}, accumulate {self.accumulate}"
+            raise UserError(f"a stage needs at least one epoch, one row per batch and one batch per step; found {found}")
+        names = [task.name for task in self.tasks]
+        for task in self.tasks:
+            if names.count(task.name) > 1:
+                raise ValueError(f"two tasks of stage {self.name!r} are called {task.name!r}; give each a name")
+            check_needs(task.objective, task.views.gives, views=type(task.views).__name__, tokens=self.encoder.tokens)
+
+
+@dataclass
+class Recipe:
+    """A run: data, stages in order, and the embedder that remains (projectors and teachers stay behind).
+
+    probe: options that the method's authors evaluate with, by protocol ({"linear": {"lr": 0.01}}).
+    name, values, preset: where it came from; filled in by the recipe function, saved with the run.
+    """
+
+    source: Source
+    stages: Sequence[Stage]
+    embedder: Encoder
+    probe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    name: str = ""
+    values: dict[str, Any] = field(default_factory=dict)
+    preset: str | None = None
+
+    @property
+    def couples_rows(self) -> bool:
+        """Whether any of its losses is a function of several rows together."""
+        return any(task.objective.needs.couples_rows for stage in self.stages for task in stage.tasks)
+
+
+Presets = Mapping[str, Mapping[str, Any]]
+
+
+class RecipeFunction:
+    """A recipe function with its presets: callable like the function, and readable by the command line.
+
+    presets: values by data-set name (applied when `data` has that name) or by a name of their own ("quick", applied on request); a value
+    that is given explicitly always wins. views: the view maker that a slot's objective will read, so that a mismatch is told before any
+    data is read. results: the paper's own figures, by data set.
+    """
+
+    def __init__(
+        self, function: Callable[..., Recipe], presets: Presets, views: type[ViewMaker] | None, results: Mapping[str, str]
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.function, self.presets, self.views, self.results = function, presets, views, results
+        self.signature = inspect.signature(function)
+        for name, preset in presets.items():
+            self._check_names(preset, f"preset {name!r}")
+
+    def __call__(self, *arguments: Any, preset: str | None = None, **values: Any) -> Recipe:
+        """Build the recipe; `preset` picks one by name on top of the data set's own."""
+        self._check_names(values, "a call")
+        given = self.signature.bind_partial(*arguments, **values).arguments
+        resolved, applied = self.resolve(given, preset)
+        recipe = self.function(**resolved)
+        recipe.values, recipe.preset = resolved, applied
+        recipe.name = recipe.name or f"{self.function.__module__}:{self.function.__qualname__}"
+        return recipe
+
+    def resolve(self, given: Mapping[str, Any], preset: str | None = None) -> tuple[dict[str, Any], str | None]:
+        """All values: the function's defaults, under the presets, under what was given; and the names of the presets that applied."""
+        defaults = {p.name: p.default for p in self.signature.parameters.values() if p.default is not p.empty}
+        names = [self.preset_of({**defaults, **given}.get("data"))]
+        if preset is not None:
+            if preset not in self.presets:
+                raise unknown("preset", preset, self.presets, look=f"anyview show {self.__name__}")
+            names.append(preset)
+        applied = list(dict.fromkeys(name for name in names if name is not None))
+        layers = [self.presets[name] for name in applied]
+        resolved = functools.reduce(lambda below, above: {**below, **above}, [defaults, *layers, given])
+        return dict(resolved), "+".join(applied) or None
+
+    def preset_of(self, data: Any) -> str | None:
+        """The preset that a data set's name calls for, if there is one."""
+        name = data.name if isinstance(data, Source) else str(data)
+        short = name.rpartition("/")[2].lower()
+        return short if short in self.presets else None
+
+    def _check_names(self, values: Mapping[str, Any], where: str) -> None:
+        for name in values:
+            if name not in self.signature.parameters:
+                kind = f"parameter (in {where} of {self.__name__})"
+                raise unknown(kind, name, self.signature.parameters, look=f"anyview show {self.__name__}")
+
+    __name__: str
+
+
+def recipe(
+    *, presets: Presets | None = None, views: type[ViewMaker] | None = None, results: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., Recipe]], RecipeFunction]:
+    """Turn a function that returns a Recipe into a recipe with presets; its keyword parameters become flags."""
+    return lambda function: RecipeFunction(function, presets or {}, views, results or {})

@@ -1,0 +1,185 @@
+"""A finished run: load it, embed with it, evaluate it, export it."""
+
+from __future__ import annotations
+
+import platform
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anyview.config import from_yaml, to_yaml
+from anyview.data.source import Outline, Source
+from anyview.encoders.encoder import Encoder
+from anyview.errors import UserError, unknown
+from anyview.evaluation.embedding import embed
+from anyview.folder import RunFolder, read_yaml
+from anyview.plugins import host
+from anyview.recipe import Recipe, RecipeFunction
+
+RECORD_KEYS = ("recipe", "seed", "preset", "parameters", "data", "versions", "created")
+
+
+def build(name: str, values: Mapping[str, Any], *, seed: int = 0, preset: str | None = None) -> Recipe:
+    """A recipe by name, with the initial weights that `seed` gives; leaves the global random state as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return _assemble(name, values, preset=preset)
+
+
+def _assemble(name: str, values: Mapping[str, Any], *, preset: str | None = None) -> Recipe:
+    """A recipe by name, with initial weights from the global random state."""
+    component = host().find("recipes", name)
+    function: RecipeFunction = component.load()
+    recipe = function(preset=preset, **values)
+    recipe.name = component.full_name
+    return recipe
+
+
+def recipe_record(recipe: Recipe, seed: int) -> dict[str, Any]:
+    """What recipe.yaml holds: enough to repeat the run and to load it without its data."""
+    source = recipe.source
+    facts = {key: value for key, value in source.describe().items() if isinstance(value, (str, int, float, bool))}
+    return {
+        "recipe": recipe.name,
+        "seed": seed,
+        "preset": recipe.preset,
+        "parameters": to_yaml(recipe.values),
+        "data": {**facts, "name": source.name, "fingerprint": source.fingerprint(), "shape": dict(source.shape)},
+        "versions": _versions(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def read_record(path: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Recipe name, checked parameters and the whole record of a recipe.yaml; unknown keys, recipes and values raise UserError."""
+    record = read_yaml(path)
+    for key in record:
+        if key not in RECORD_KEYS:
+            raise unknown(f"key (in {str(path)!r})", key, RECORD_KEYS, look="anyview pretrain --help")
+    if not isinstance(record.get("recipe"), str):
+        raise UserError(f"the configuration {str(path)!r} names no recipe; add a line such as `recipe: graphs/graphmae`")
+    component = host().find("recipes", record["recipe"])
+    parameters = record.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise UserError(f"the parameters in {str(path)!r} are no mapping; write one `name: value` per line below `parameters:`")
+    return component.full_name, from_yaml(component.load().function, parameters, prog=f"anyview pretrain {component.full_name}"), record
+
+
+def check_same(folder: RunFolder, record: dict[str, Any]) -> None:
+    """Raise UserError unless a run that is to be resumed is the run that was begun."""
+    saved = folder.read_recipe()
+    before = {"recipe": saved["recipe"], "seed": saved["seed"], **saved["parameters"]}
+    now = {"recipe": record["recipe"], "seed": record["seed"], **record["parameters"]}
+    for name in now:
+        if before.get(name) != now[name]:
+            raise UserError(
+                f"--resume goes on with the run in {str(folder.path)!r}, which has {name} {before.get(name)!r}, "
+                f"and {now[name]!r} was asked for; leave the flag out, or start a new run with another --out"
+            )
+    if saved["data"]["fingerprint"] != record["data"]["fingerprint"]:
+        changed = f"the data {record['data']['name']!r} changed since the run in {str(folder.path)!r} was begun"
+        raise UserError(f"{changed}; start a new run with another --out")
+
+
+def load(path: str | Path) -> Run:
+    """The run in a folder; its data is not read until it is needed. Raises UserError where there is no finished run."""
+    folder = RunFolder.existing(path)
+    name, values, record = read_record(folder.recipe_file)
+    data = record.get("data")
+    if not isinstance(data, dict) or "shape" not in data:
+        raise UserError(f"{str(folder.recipe_file)!r} does not say what data the run was trained on; it is no run's own recipe.yaml")
+    outline = Outline(data["name"], data["shape"])
+    recipe = build(name, {**values, "data": outline}, seed=record["seed"])
+    recipe.values = values
+    run = Run(folder, recipe)
+    recipe.embedder.load_state_dict(folder.load_encoder())
+    return run
+
+
+class Run:
+    """A run's folder and the recipe in it."""
+
+    def __init__(self, folder: RunFolder, recipe: Recipe) -> None:
+        self.folder, self.recipe = folder, recipe
+
+    @property
+    def embedder(self) -> Encoder:
+        """The trained encoder that remains."""
+        return self.recipe.embedder
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What recipe.yaml says."""
+        return self.folder.read_recipe()
+
+    @cached_property
+    def source(self) -> Source:
+        """The data that the run was trained on, read when first asked for."""
+        if not isinstance(self.recipe.source, Outline):
+            return self.recipe.source
+        source = self._open(self.recipe.values["data"])
+        if source.fingerprint() != self.record["data"]["fingerprint"]:
+            warnings.warn(f"the data {source.name!r} is not what the run was trained on: its fingerprint differs", stacklevel=2)
+        return source
+
+    def embed(self, data: Any = None, *, batch_size: int = 1024) -> np.ndarray:
+        """(N, D) float32, one row per sample, in the input's order. data: a name, path, array or Source; None is the run's own."""
+        return embed(self.embedder, self.open(data), batch_size=batch_size)
+
+    def open(self, data: Any = None) -> Source:
+        """Data as the run's modality reads it; None is the run's own."""
+        return self.source if data is None else self._open(data)
+
+    def evaluate(
+        self,
+        protocols: Sequence[str] = ("linear",),
+        *,
+        data: Any = None,
+        seeds: int = 5,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> list[Any]:
+        """Scores of the frozen encoder, each beside a random encoder and the raw features; also written to evaluation.json.
+
+        protocols: names of evaluations. seeds: how many. options: by protocol; they win over the recipe's own probe settings.
+        """
+        from anyview.evaluation.run import evaluate_run
+
+        return evaluate_run(self, protocols, data=data, seeds=seeds, options=options or {})
+
+    def export(self, path: str | Path) -> Path:
+        """Write the embedder's weights, with the recipe's record as metadata, to a .safetensors file that does not exist yet."""
+        from anyview.export import export_safetensors
+
+        return export_safetensors(self, Path(path))
+
+    def fresh_encoder(self) -> Encoder:
+        """The same encoder, untrained, with initial weights from the global random state: the control."""
+        outline = Outline(self.record["data"]["name"], self.record["data"]["shape"])
+        return _assemble(self.recipe.name, {**self.recipe.values, "data": outline}).embedder
+
+    def _open(self, data: Any) -> Source:
+        source = _assemble(self.recipe.name, {**self.recipe.values, "data": data}).source
+        expected = self.record["data"]["shape"]
+        for key, value in source.shape.items():
+            if value != expected.get(key):
+                reads = f"the run's encoder reads {expected.get(key)} {key}"
+                raise UserError(f"{reads}, and the data {source.name!r} has {value}; give data of the same shape")
+        return source
+
+
+def _versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("anyview", "torch", "lightning-fabric", "numpy", "scikit-learn", "torch-geometric"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,44 @@
+"""When a loop pauses: checkpoints that are due, and signals that ask for an end."""
+
+from __future__ import annotations
+
+import signal
+import time
+from types import FrameType
+
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+
+
+class CheckpointClock:
+    """Says when a checkpoint is due: after so many steps, or after about a minute."""
+
+    def __init__(self, every: int | None) -> None:
+        self.every, self.last = every, time.monotonic()
+
+    def __call__(self, step: int) -> bool:
+        if self.every is not None:
+            return step % self.every == 0
+        due = time.monotonic() - self.last > SECONDS_BETWEEN_CHECKPOINTS
+        if due:
+            self.last = time.monotonic()
+        return due
+
+
+class Stops:
+    """While it is entered, SIGINT and SIGTERM ask for a stop after the step instead of ending the process."""
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Stops:
+        self.before = {number: signal.signal(number, self._ask) for number in self.signals}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True

@@ -1,0 +1,289 @@
+"""The training loop, whole, on Lightning Fabric.
+
+Nothing random is carried from step to step: every step's numbers follow from (seed, stage, batch number), so a resumed run continues the
+same streams, and W ranks draw what one would.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from torch import Tensor, nn
+
+from anyview.data.source import Batch, Epoch, Source
+from anyview.distributed import any_rank
+from anyview.errors import UserError
+from anyview.folder import RunFolder
+from anyview.monitor import Monitor, make_loggers
+from anyview.pretrainer import Pretrainer, StepInput
+from anyview.progress import ProgressLine
+from anyview.recipe import Recipe, Stage
+from anyview.run import Run, build, check_same, recipe_record
+from anyview.stops import CheckpointClock, Stops
+from anyview.views.draws import Draws, derive_seed
+
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its rank-by-rank greetings would fill a pipe
+
+
+class TrainingStoppedError(UserError):
+    """A loss left the finite numbers; the sentence names the term, the step and what was kept."""
+
+
+class InterruptedRunError(Exception):
+    """The run was asked to stop, has finished its step and saved."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is carried out; what is learned is the recipe's.
+
+    checkpoint_every: optimiser steps between checkpoints, None = about once a minute. log_every: steps between lines of metrics, None =
+    about a hundred per stage.
+    """
+
+    seed: int = 0
+    devices: int = 1
+    accelerator: str = "auto"
+    precision: str = "32-true"
+    checkpoint_every: int | None = None
+    log_every: int | None = None
+    loggers: tuple[str, ...] = ()
+    quiet: bool = False
+
+
+def pretrain(
+    recipe: Recipe | str,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    devices: int = 1,
+    accelerator: str = "auto",
+    precision: str = "32-true",
+    resume: bool = False,
+    overwrite: bool = False,
+    preset: str | None = None,
+    checkpoint_every: int | None = None,
+    log_every: int | None = None,
+    loggers: Sequence[str] = (),
+    quiet: bool = True,
+    **values: Any,
+) -> Run:
+    """Train a recipe and keep the run in the folder `out`.
+
+    recipe: a recipe's name with `values` for its parameters, or a Recipe that a recipe function returned (then `seed` decides the data
+    order and the views; the initial weights are the recipe's). resume: go on from the folder's last checkpoint. overwrite: replace the run
+    in the folder. quiet: no progress line.
+
+    Raises UserError when the folder is taken, held by another process or cannot be written; TrainingStoppedError when a loss is not finite.
+    """
+    options = Options(seed, devices, accelerator, precision, checkpoint_every, log_every, tuple(loggers), quiet)
+    if isinstance(recipe, str):
+        recipe = build(recipe, values, seed=seed, preset=preset)
+    _check_options(recipe, options)
+    folder = RunFolder(out)
+    if os.environ.get("RANK", "0") != "0":  # started by torchrun: rank 0 keeps the folder
+        _launch(recipe, folder, options, resume)
+        return Run(folder, recipe)
+    record = recipe_record(recipe, seed)
+    if resume:
+        check_same(RunFolder.existing(out), record)
+    else:
+        folder.check_free(overwrite=overwrite)
+    with folder.lock():
+        if not resume:
+            folder.clear()
+            folder.write_recipe(record)
+        _launch(recipe, folder, options, resume)
+    return Run(folder, recipe)
+
+
+def _launch(recipe: Recipe, folder: RunFolder, options: Options, resume: bool) -> None:
+    """Run `_train` in one process, in the processes that torchrun started, or in new ones."""
+    spawns = options.devices > 1 and "TORCHELASTIC_RUN_ID" not in os.environ
+    strategy: Any = DDPStrategy(start_method="spawn") if spawns else "auto"
+    fabric = Fabric(
+        accelerator=options.accelerator,
+        devices=options.devices,
+        strategy=strategy,
+        precision=options.precision,  # type: ignore[arg-type]
+        loggers=make_loggers(options.loggers, folder.path / "logs"),
+    )
+    job = _Job(recipe, folder, options, resume)
+    problem = fabric.launch(_train, job) if spawns else _train(fabric, job)  # type: ignore[arg-type]
+    if problem is not None:
+        raise problem
+
+
+class _Job:
+    """What a process trains; travels to new processes as bytes, so that none shares its weights' memory with another."""
+
+    def __init__(self, recipe: Recipe, folder: RunFolder, options: Options, resume: bool) -> None:
+        self.recipe, self.folder, self.options, self.resume = recipe, folder, options, resume
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpack, (pickle.dumps((self.recipe, self.folder, self.options, self.resume)),)
+
+
+def _unpack(content: bytes) -> _Job:
+    return _Job(*pickle.loads(content))
+
+
+def _train(fabric: Fabric, job: _Job) -> Exception | None:
+    """All stages, in one process of possibly several; a user's error is handed back, so that it crosses process borders whole."""
+    if fabric.world_size > 1 and fabric.device.type == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // fabric.world_size))
+    if not fabric.is_global_zero:
+        fabric.loggers.clear()
+    try:
+        with torch.random.fork_rng(), Stops() as stops:
+            _Training(fabric, job.recipe, job.folder, job.options, stops).run(job.resume)
+    except (UserError, InterruptedRunError) as problem:
+        return problem
+    finally:
+        for logger in fabric.loggers:
+            logger.finalize("success")
+    return None
+
+
+class _Training:
+    """The stages of one run, from the first step or from a checkpoint."""
+
+    def __init__(self, fabric: Fabric, recipe: Recipe, folder: RunFolder, options: Options, stops: Stops) -> None:
+        self.fabric, self.recipe, self.folder, self.options, self.stops = fabric, recipe, folder, options, stops
+        self.pretrainers = [Pretrainer(stage) for stage in recipe.stages]
+        self.modules = nn.ModuleList([*self.pretrainers, recipe.embedder])
+        self.lengths = [steps_of(stage, recipe.source) for stage in recipe.stages]
+
+    def run(self, resume: bool) -> None:
+        """Train what is left, then save the embedder."""
+        saved = self.folder.load_checkpoint() if resume else None
+        first = 0
+        if saved is not None:
+            first = saved["stage"]
+            self.modules.load_state_dict(saved["modules"])
+        if self.fabric.is_global_zero and resume:
+            self.folder.cut_metrics(saved["total"] if saved else 0)
+        done = saved["total"] if saved else 0
+        shown = self.fabric.is_global_zero and not self.options.quiet
+        with ProgressLine(sum(self.lengths), done=done, shown=shown) as progress:
+            for number in range(first, len(self.recipe.stages)):
+                self._run_stage(number, progress, saved if number == first else None)
+        if self.fabric.is_global_zero:
+            self.folder.save_encoder(self.recipe.embedder.state_dict())
+        self.fabric.barrier()
+
+    def _run_stage(self, number: int, progress: ProgressLine, saved: dict[str, Any] | None) -> None:
+        stage, pretrainer, steps = self.recipe.stages[number], self.pretrainers[number], self.lengths[number]
+        if saved is None:
+            pretrainer.start()
+        pretrainer.train()
+        optimizer = stage.optimizer([p for p in pretrainer.parameters() if p.requires_grad])
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        module, optimizer = self.fabric.setup(pretrainer, optimizer)
+        begin = 0
+        if saved is not None:
+            begin = saved["step"]
+            optimizer.load_state_dict(saved["optimizer"])
+        every = self.options.log_every or max(1, steps // 100)
+        batches = self._stream(stage, number, begin * stage.accumulate, pretrainer)
+        monitor = Monitor(self.fabric, self.folder, stage.name, pretrainer, self.offset(number), begin, every, progress)
+        checkpoint_due = CheckpointClock(self.options.checkpoint_every)
+        for step in range(begin, steps):
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * stage.schedule(step, steps)
+            losses, weights = self._accumulate(stage, pretrainer, module, batches, step, steps)
+            if stage.clip is not None:
+                self.fabric.clip_gradients(module, optimizer, max_norm=stage.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            pretrainer.after_step(step + 1, steps)
+            monitor.after(step + 1, steps, losses, weights, optimizer.param_groups[0]["lr"])
+            stopping = any_rank(self.stops.asked, self.fabric.device)
+            if step + 1 == steps or stopping or any_rank(checkpoint_due(step + 1), self.fabric.device):
+                self._save(number, step + 1, optimizer)
+            if stopping and not (step + 1 == steps and number + 1 == len(self.lengths)):
+                raise InterruptedRunError(f"stopped at step {step + 1} of {steps} and saved; go on with --resume")
+
+    def _accumulate(
+        self, stage: Stage, pretrainer: Pretrainer, module: Any, batches: Iterator[StepInput], step: int, steps: int
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Gradients of one optimiser step, from one batch or several; returns the last batch's losses and their combiner's weights."""
+        for part in range(stage.accumulate):
+            shown = next(batches)
+            shown.number, shown.steps = step, steps
+            with self.fabric.no_backward_sync(module, enabled=part + 1 < stage.accumulate):
+                losses = module(shown)
+                self._check_finite({name: float(loss.detach()) for name, loss in losses.items()}, step)
+                scaled = {name: loss / stage.accumulate for name, loss in pretrainer.by_task(losses).items()}
+                shared = [p for p in pretrainer.encoder.parameters() if p.requires_grad]
+                weights = stage.combiner.backward(scaled, shared, self.fabric.backward, shown.draws.generator)
+        return losses, weights
+
+    def _stream(self, stage: Stage, number: int, start: int, model: nn.Module) -> Iterator[StepInput]:
+        """This rank's batches from batch `start` of the stage on, each with its own random numbers."""
+        source, fabric, seed = stage.source or self.recipe.source, self.fabric, self.options.seed
+        epoch, skip = divmod(start, source.steps(stage.batch_size))
+        count = start
+        while True:
+            layout = Epoch(epoch, derive_seed(seed, number), stage.batch_size, fabric.global_rank, fabric.world_size, skip, model)
+            for batch in source.batches(layout):
+                torch.manual_seed(derive_seed(seed, number, "dropout", count, fabric.global_rank))
+                yield StepInput(batch.to(fabric.device), self._draws(batch, derive_seed(seed, number, "views", count)), 0, 0)
+                count += 1
+            epoch, skip = epoch + 1, 0
+
+    def _draws(self, batch: Batch, seed: int) -> Draws:
+        return Draws.seeded(seed, total=batch.total, start=batch.start, rows=batch.rows, device=self.fabric.device)
+
+    def _check_finite(self, losses: dict[str, float], step: int) -> None:
+        """Stop, on all ranks together, when a loss is NaN or infinite on any of them."""
+        broken = [f"the loss {name!r} became {loss:g}" for name, loss in losses.items() if not math.isfinite(loss)]
+        if not any_rank(bool(broken), self.fabric.device):
+            return
+        kept = self.folder.checkpoints()
+        state = f"the checkpoint {str(kept[-1])!r} is kept" if kept else "no checkpoint had been written yet"
+        what = broken[0] if broken else "a loss of another rank became NaN or infinite"
+        raise TrainingStoppedError(f"{what} at step {step + 1}; {state}; try a smaller learning rate or gradient clipping")
+
+    def _save(self, stage: int, step: int, optimizer: Any) -> None:
+        """Write a checkpoint after `step` of the stage."""
+        if not self.fabric.is_global_zero:
+            return
+        total = self.offset(stage) + step
+        place = {"stage": stage, "step": step, "total": total}
+        self.folder.save_checkpoint({**place, "modules": self.modules.state_dict(), "optimizer": optimizer.state_dict()}, total)
+
+    def offset(self, stage: int) -> int:
+        """Steps of all earlier stages."""
+        return sum(self.lengths[:stage])
+
+
+def steps_of(stage: Stage, source: Source) -> int:
+    """Optimiser steps of a stage."""
+    return stage.epochs * (stage.source or source).steps(stage.batch_size) // stage.accumulate
+
+
+def _check_options(recipe: Recipe, options: Options) -> None:
+    sources = [stage.source or recipe.source for stage in recipe.stages]
+    if options.devices > 1:
+        for source in sources:
+            if not source.divisible:
+                asked = f"--devices {options.devices} was asked for"
+                raise UserError(f"{asked}, and the data set {source.name!r} is one piece that processes cannot share; use --devices 1")
+    for stage, source in zip(recipe.stages, sources, strict=True):
+        if steps_of(stage, source) < 1:
+            raise UserError(
+                f"stage {stage.name!r} has no step: {stage.epochs} epochs of {source.steps(stage.batch_size)} batches with accumulate "
+                f"{stage.accumulate}; give more epochs or accumulate less"
+            )

@@ -1,0 +1,26 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder with real data sets, from $ANYVIEW_DATA or beside the repository; tests that need it are skipped without it."""
+    root = Path(os.environ.get("ANYVIEW_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not root.is_dir():
+        pytest.skip("no real data: set ANYVIEW_DATA to a folder with the sets that the test names")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """Every test draws the same numbers in whatever order tests run."""
+    torch.manual_seed(0)

@@ -1,0 +1,179 @@
+"""The frame: controls, spread, warnings, JSON and table; and no protocol that learns anything from test labels."""
+
+from __future__ import annotations
+
+import io
+import json
+import statistics
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from anyview.data.splits import Split, stratified_split
+from anyview.errors import UserError
+from anyview.evaluation.cluster import cluster
+from anyview.evaluation.knn import knn
+from anyview.evaluation.linear import linear
+from anyview.evaluation.logistic import logistic
+from anyview.evaluation.protocol import MAJORITY, RANDOM, RAW, TRAINED, Result, declaration, evaluate_rows, table
+from anyview.evaluation.protocol_data import ProtocolData
+
+PROTOCOLS = [linear, logistic, knn, cluster]
+
+
+def noise(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(300, 6))
+
+
+def result_of(data: ProtocolData, protocol=linear, seeds=(0, 1, 2), **options) -> Result:
+    labels = torch.from_numpy(data.labels)
+    rows = {TRAINED: data.rows, RANDOM: noise, RAW: noise(99)}
+    return evaluate_rows(rows, labels, lambda seed: stratified_split(labels, seed), protocol, seeds, options)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_score_stands_beside_its_controls(blobs, protocol):
+    result = result_of(blobs(separation=8.0), protocol)
+    assert list(result.values) == [TRAINED, RANDOM, RAW, MAJORITY]
+    for encoder in result.values:
+        assert len(result.values[encoder][result.headline]) == 3
+    assert result.mean() > 0.8
+    assert result.mean() > result.mean(RANDOM) + 0.3
+    assert result.mean(MAJORITY) <= 0.25
+    assert result.warnings == []
+
+
+def test_controls_are_made_anew_for_every_seed(blobs):
+    asked = []
+    data = blobs()
+    rows = {TRAINED: data.rows, RANDOM: lambda seed: asked.append(seed) or noise(seed)}
+    evaluate_rows(rows, data.labels, lambda _: data.split, knn, [4, 7])
+    assert asked == [4, 7]
+
+
+def test_a_result_without_controls_says_so(blobs):
+    data = blobs()
+    warnings = evaluate_rows({TRAINED: data.rows}, data.labels, lambda _: data.split, knn, [0]).warnings
+    assert warnings == ["the scores stand without these controls: random encoder, raw features"]
+
+
+@pytest.mark.parametrize("protocol", [linear, logistic, knn])
+@pytest.mark.parametrize("validation", [True, False])
+def test_permuted_test_labels_change_no_prediction_and_no_choice(blobs, monkeypatch, protocol, validation):
+    data = blobs(separation=1.5)
+    split = data.split if validation else Split(data.split.train, data.split.validation[:0], data.split.test)
+    seen: list[np.ndarray] = []
+    monkeypatch.setattr(ProtocolData, "score", lambda _, predicted: seen.append(predicted) or 0.0)
+    permuted = data.labels.copy()
+    test = split.test.numpy()
+    permuted[test] = np.random.default_rng(0).permutation(permuted[test])
+    assert (permuted != data.labels).any()
+    facts = [protocol(ProtocolData(data.rows, labels, split, 4), 0) for labels in (data.labels, permuted)]
+    first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    assert first
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert facts[0] == facts[1]
+
+
+def test_permuted_labels_change_no_cluster(blobs, monkeypatch):
+    data = blobs(separation=1.5)
+    seen: list[np.ndarray] = []
+    monkeypatch.setattr("anyview.evaluation.cluster.agreement", lambda _, found: seen.append(found) or {"nmi": 0.0})
+    for labels in (data.labels, np.random.default_rng(0).permutation(data.labels)):
+        cluster(ProtocolData(data.rows, labels, data.split, 4), 0)
+    np.testing.assert_array_equal(*seen)
+
+
+def test_mean_and_spread_are_over_seeds(blobs):
+    result = result_of(blobs(separation=2.0), knn)
+    values = result.values[TRAINED]["accuracy"]
+    assert len(set(values)) > 1
+    assert result.mean() == pytest.approx(np.mean(values))
+    assert result.standard_deviation() == pytest.approx(np.std(values, ddof=1))
+    assert result.cell(TRAINED, "accuracy") == f"{100 * np.mean(values):.1f} ± {100 * statistics.stdev(values):.1f}"
+
+
+def test_a_single_seed_has_no_spread(blobs):
+    result = result_of(blobs(), knn, seeds=[0])
+    assert "±" not in result.cell(TRAINED, "accuracy")
+    assert result.to_dict()["results"][TRAINED]["accuracy"]["standard_deviation"] is None
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_dictionary_goes_through_json(blobs, protocol):
+    result = result_of(blobs(), protocol, seeds=range(2))
+    told = result.to_dict()
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert told["protocol"] == protocol.__name__
+    assert told["headline"] == declaration(protocol).headline
+    assert told["seeds"] == [0, 1]
+    assert told["split"] == "stratified 60/20/20, one per seed"
+    assert told["sizes"] == {"train": 180, "validation": 60, "test": 60}
+    assert told["results"][TRAINED][told["headline"]]["values"] == result.values[TRAINED][told["headline"]]
+
+
+def test_options_are_told_as_they_applied(blobs):
+    assert result_of(blobs(), linear, seeds=[0], epochs=5).options == {"lr": 0.01, "weight_decay": 1e-4, "epochs": 5}
+    assert result_of(blobs(), knn, seeds=[0]).settings() == "k 20, temperature 0.1, weighted True"
+
+
+def test_unknown_options_are_refused(blobs):
+    with pytest.raises(UserError, match=r"linear has no option 'epoch'; it takes lr, weight_decay, epochs"):
+        result_of(blobs(), linear, epoch=5)
+
+
+def test_several_answers_have_their_own_headline(blobs):
+    data = blobs()
+    answers = np.stack([data.labels % 2, data.labels // 2], axis=1)
+    result = evaluate_rows({TRAINED: data.rows}, answers, lambda _: data.split, linear, [0])
+    assert result.headline == "micro_f1"
+    assert set(result.values[MAJORITY]) == {"micro_f1"}
+
+
+def test_classes_that_training_lacks_are_a_warning(blobs):
+    data = blobs()
+    train = data.split.train[torch.from_numpy(data.labels)[data.split.train] != 2]
+    split = Split(train, data.split.validation, data.split.test)
+    result = evaluate_rows({TRAINED: data.rows, RANDOM: noise, RAW: noise(1)}, data.labels + 10, lambda _: split, knn, [0, 1])
+    assert result.warnings == [
+        "the test part has samples of class 12, which the training part lacks, and no probe can know them (seeds 0, 1)",
+    ]
+
+
+def test_rows_that_are_not_finite_are_counted(blobs):
+    data = blobs()
+    rows = noise(0)
+    rows[:7] = np.nan
+    with pytest.raises(UserError, match="7 of 300 rows of the random encoder hold NaN or infinity"):
+        evaluate_rows({TRAINED: data.rows, RANDOM: rows}, data.labels, lambda _: data.split, knn, [0])
+
+
+def test_rows_and_labels_must_be_equally_many(blobs):
+    data = blobs()
+    with pytest.raises(UserError, match="there are 300 labels, and 299 rows of the trained encoder"):
+        evaluate_rows({TRAINED: data.rows[1:]}, data.labels, lambda _: data.split, knn, [0])
+
+
+def test_table_shows_scores_beside_controls_with_settings_and_warnings(blobs):
+    data = blobs(separation=8.0)
+    lonely = evaluate_rows({TRAINED: data.rows}, data.labels, lambda _: data.split, knn, [0], {"k": 3})
+    results = [result_of(data, linear, epochs=50), lonely]
+    console = Console(width=200, file=io.StringIO())
+    console.print(table(results))
+    text = console.file.getvalue()
+    for phrase in (
+        TRAINED,
+        RANDOM,
+        RAW,
+        MAJORITY,
+        "accuracy best validation",
+        "k 3, temperature 0.1",
+        "stratified 60/20/20",
+        "without these controls",
+    ):
+        assert phrase in text
+    assert results[0].cell(RANDOM, "accuracy") in text
+    assert "best epoch" not in text

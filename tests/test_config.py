@@ -1,0 +1,147 @@
+"""Signatures to flags and YAML, and back."""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal
+
+import pytest
+import yaml
+
+from anyview.config import Parser, from_yaml, parse_command, slot_kind, to_yaml, written_slot
+from anyview.encoders.mlp import MLP
+from anyview.errors import UserError
+from anyview.objectives.barlow_twins import BarlowTwins
+from anyview.objectives.objective import ObjectiveSlot
+from anyview.objectives.vicreg import VICReg
+
+SMALL_BARLOW_TWINS = functools.partial(BarlowTwins, width=16)
+
+
+def example(
+    data: str = "digits",
+    *,
+    mask_rate: float = 0.5,
+    kind: Literal["gat", "gcn"] = "gat",
+    clip: float | None = None,
+    residual: bool = False,
+    objective: ObjectiveSlot = SMALL_BARLOW_TWINS,
+) -> None:
+    """An example.
+
+    Args:
+        mask_rate: share of hidden nodes
+    """
+
+
+def parse(*words: str) -> dict[str, object]:
+    return Parser(example, prog="anyview example").parse(words)
+
+
+def test_flags_have_dashes_types_and_defaults() -> None:
+    values = parse("--mask-rate", "0.6", "--kind=gcn", "--clip", "2")
+    assert values["mask_rate"] == 0.6
+    assert values["kind"] == "gcn"
+    assert values["clip"] == 2.0
+    assert values["data"] == "digits"
+    assert parse("--clip", "null")["clip"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        ([], False),
+        (["--residual"], True),
+        (["--residual", "--data", "x"], True),
+        (["--residual", "true"], True),
+        (["--residual=false"], False),
+        (["--residual", "--no-residual"], False),
+    ],
+)
+def test_switches(words: list[str], value: bool) -> None:
+    assert parse(*words)["residual"] is value
+
+
+def test_a_slot_takes_any_objective_with_its_options() -> None:
+    slot = parse("--objective", "core/vicreg", "--objective.covariance", "2.5")["objective"]
+    made = slot(8)  # type: ignore[operator]
+    assert isinstance(made, VICReg)
+    assert slot.keywords["covariance"] == 2.5  # type: ignore[attr-defined]
+    assert parse("--objective=vicreg")["objective"].func is VICReg  # type: ignore[attr-defined]
+
+
+def test_a_slots_default_keeps_its_options_and_takes_more() -> None:
+    assert parse()["objective"].keywords["width"] == 16  # type: ignore[attr-defined]
+    changed = parse("--objective.redundancy", "0.1")["objective"]
+    assert changed.func is BarlowTwins  # type: ignore[attr-defined]
+    assert changed.keywords["width"] == 16  # type: ignore[attr-defined]
+    assert changed.keywords["redundancy"] == 0.1  # type: ignore[attr-defined]
+
+
+def test_yaml_goes_both_ways() -> None:
+    values = parse("--mask-rate", "0.7", "--objective", "core/vicreg", "--objective.width", "32", "--clip", "1")
+    text = yaml.safe_dump(to_yaml(values))
+    back = from_yaml(example, yaml.safe_load(text), prog="anyview example")
+    assert to_yaml(back) == to_yaml(values)
+    assert back["objective"](8).project[0].out_features == 32
+
+
+def test_a_written_slot() -> None:
+    assert written_slot("core/vicreg") == ("core/vicreg", {})
+    assert written_slot({"name": "core/vicreg", "width": 3}) == ("core/vicreg", {"width": 3})
+    assert written_slot(VICReg) == ("core/vicreg", {})
+    assert written_slot(functools.partial(BarlowTwins, width=3)) == ("core/barlow_twins", {"width": 3})
+    with pytest.raises(UserError, match="belongs to no plugin"):
+        written_slot(lambda dim: BarlowTwins(dim))
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"mask_rte": 0.5}, r"no key \(in the configuration\) 'mask_rte'; did you mean 'mask_rate'"),
+        ({"mask_rate": "much"}, r"--mask-rate takes float, and was given 'much'"),
+        ({"kind": "gin"}, r"--kind does not take 'gin'|--kind takes .* and was given 'gin'"),
+        ({"objective": "core/vicrag"}, r"'core/vicreg'"),
+        ({"objective": {"name": "core/vicreg", "widht": 3}}, r"no option of core/vicreg 'widht'; did you mean 'width'"),
+    ],
+)
+def test_mistakes_in_yaml(values: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        from_yaml(example, values, prog="anyview example")
+
+
+def test_which_parameters_a_command_line_names() -> None:
+    parser = Parser(example, prog="p")
+    assert {"mask_rate", "objective", "residual"} <= parser.given(["--mask-rate", "1", "--objective.width=3", "--no-residual"])
+    assert parser.components(["--objective", "vicreg"])["objective"].full_name == "core/vicreg"
+
+
+def test_help_shows_flags_as_they_are_typed() -> None:
+    text = Parser(example, prog="anyview example").help()
+    assert "--mask-rate" in text
+    assert "share of hidden nodes" in text
+    assert "mask_rate" not in text.lower()
+    with pytest.raises(SystemExit):
+        parse("--help")
+
+
+def test_slots_are_callables_that_return_components() -> None:
+    assert slot_kind(ObjectiveSlot) == "objectives"
+    assert slot_kind(float) is None
+
+
+def test_commands_take_positions_and_flags() -> None:
+    def embed(folder: str, *, out: str, overwrite: bool = False) -> None:
+        """Rows."""
+
+    assert parse_command(embed, ["runs/a", "--out", "f.npy"], "anyview embed") == {"folder": "runs/a", "out": "f.npy", "overwrite": False}
+    with pytest.raises(UserError, match="folder"):
+        parse_command(embed, ["--out", "f.npy"], "anyview embed")
+    with pytest.raises(UserError, match="out"):
+        parse_command(embed, ["runs/a"], "anyview embed")
+
+
+def test_only_registered_components_fill_slots() -> None:
+    assert MLP is not None
+    with pytest.raises(UserError, match="no objective 'os:system'"):
+        parse("--objective", "os:system")
