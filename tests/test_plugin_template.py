@@ -100,3 +100,20 @@ def test_a_misspelt_flag_of_its_recipe_gets_the_nearest(environment: Environment
     assert "--rate" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_its_recipe_stands_in_a_scikit_learn_pipeline(environment: Environment, tmp_path: Path) -> None:
+    script = tmp_path / "pipeline_of_the_template.py"
+    script.write_text(
+        "from sklearn.datasets import load_digits\n"
+        "from sklearn.linear_model import LogisticRegression\n"
+        "from sklearn.pipeline import Pipeline\n"
+        "import anyview.sklearn\n"
+        "x, y = load_digits(return_X_y=True)\n"
+        'ssl = anyview.sklearn.SelfSupervised("template/dropout_pair", parameters={"epochs": 3})\n'
+        'pipeline = Pipeline([("ssl", ssl), ("clf", LogisticRegression(max_iter=500))]).fit(x[:1000] / 16, y[:1000])\n'
+        "print((pipeline.predict(x[1000:] / 16) == y[1000:]).mean())\n"
+    )
+    ran = environment.run("pipeline_of_the_template", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert float(ran.stdout) > 0.8

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import EntryPoint
 
 import pytest
-from fake_plugins import FakePlugins, make_fake_plugins  # noqa: F401
 
 from anyview.errors import MissingDependencyError, UserError
 from anyview.plugins import KINDS, Component, Host, PluginReport, hookimpl, host
+from tests.fake_plugins import FakePlugins, make_fake_plugins  # noqa: F401
 
 
 def report_of(name: str) -> PluginReport:
@@ -231,3 +232,17 @@ def test_the_host_is_made_once() -> None:
 def test_importing_and_hosting_stays_clear_of_torch() -> None:
     code = "import sys, anyview.plugins; anyview.plugins.host(); assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_submodule_in_the_place_of_a_hook_is_told(fake_plugins: FakePlugins) -> None:
+    fake_plugins.add("roomy", "", module="fake_roomy_plain")
+    (fake_plugins.folder / "anyview_roomy-1.0.dist-info" / "entry_points.txt").write_text("[anyview]\nroomy = fake_roomy\n")
+    package = fake_plugins.folder / "fake_roomy"
+    package.mkdir()
+    (package / "__init__.py").write_text("from anyview.plugins import hookimpl\napi = 1\n@hookimpl\ndef views():\n    return {}\n")
+    (package / "views.py").write_text("")
+    import_module("fake_roomy.views")
+    host.cache_clear()
+    report = report_of("roomy")
+    assert report.status == "broken"
+    assert "its submodule 'views' has taken the place of the hook 'views'" in report.problem

@@ -92,7 +92,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, never_stopped: Pa
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "encoder.safetensors").exists()
-    resumed = anyview("pretrain", "--resume", "--out", "killed", folder=tmp_path)
+    resumed = anyview("pretrain", "--resume", "--out", "killed", "--log-every", "1", folder=tmp_path)
     assert resumed.returncode == 0, f"killed after step {stop_after}: {resumed.stderr}"
     assert_same_bits(never_stopped, tmp_path / "killed")
     losses = [[(line["step"], line["loss"]) for line in RunFolder(folder).metrics()] for folder in (never_stopped, tmp_path / "killed")]
@@ -155,8 +155,9 @@ def test_nan_is_one_sentence_also_from_two_processes(tmp_path: Path) -> None:
         pretrain(recipe(NaNAfter(1)), tmp_path / "run", devices=2, accelerator="cpu")
 
 
-def test_sigterm_finishes_the_step_saves_and_leaves(tmp_path: Path) -> None:
-    flags = ["core/pair", *SMALL, "--epochs", "60"]
+@pytest.mark.parametrize("devices", ["1", "2"])
+def test_sigterm_finishes_the_step_saves_and_leaves(tmp_path: Path, devices: str) -> None:
+    flags = ["core/pair", *SMALL, "--epochs", "60", "--devices", devices]
     process = start("pretrain", *flags, "--out", "stopped", folder=tmp_path)
     while len(RunFolder(tmp_path / "stopped").metrics()) < 3:
         time.sleep(0.01)
@@ -164,7 +165,7 @@ def test_sigterm_finishes_the_step_saves_and_leaves(tmp_path: Path) -> None:
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "go on with --resume" in error
-    assert anyview("pretrain", "--resume", "--out", "stopped", folder=tmp_path).returncode == 0
+    assert anyview("pretrain", "--resume", "--out", "stopped", "--devices", devices, folder=tmp_path).returncode == 0
     assert anyview("pretrain", *flags, "--out", "whole", folder=tmp_path).returncode == 0
     assert_same_bits(tmp_path / "whole", tmp_path / "stopped")
 

@@ -20,7 +20,7 @@ class MissingDependencyError(UserError):
 def nearest(word: str, known: Iterable[str], *, most: int = 3) -> list[str]:
     """The known names that look most like a word, best first.
 
-    >>> nearest("graphmea", ["graphmae", "bgrl", "grace"])
+    >>> nearest("graphmea", ["graphmae", "bgrl", "vicreg"])
     ['graphmae']
     """
     return difflib.get_close_matches(word, list(known), n=most, cutoff=0.6)

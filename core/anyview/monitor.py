@@ -70,7 +70,7 @@ class Monitor:
         rows = self.pretrainer.rows
         if rows is None or len(rows) < 2:
             return {}
-        rows = gather_rows(rows)[:METRIC_ROWS].float()
+        rows = gather_rows(rows)[:METRIC_ROWS].float().cpu()  # float64 spectra: not every device has them
         spread = mean_standard_deviation(rows)
         warning = self.alarm.update(spread)
         if warning:

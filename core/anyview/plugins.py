@@ -1,6 +1,7 @@
 """Plugins: how a distribution adds recipes, objectives and data sets to anyview, and how they are found and loaded.
 
-A plugin is a module under an entry point of the group `anyview`. It imports nothing heavy and only declares:
+A plugin is a module under an entry point of the group `anyview`. It imports nothing heavy and only declares; it is no package with rooms
+named like the hooks, because importing the submodule `views` of a package puts the module in the place of a function of that name:
 
     from anyview.plugins import hookimpl
 
@@ -20,6 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
+from types import ModuleType
 from typing import Any
 
 import pluggy
@@ -280,6 +282,11 @@ def _hook_results(module: Any) -> dict[str, dict[str, str]]:
         manager.register(module)
     except Exception as error:
         raise BrokenPluginError(f"its hooks cannot be registered ({first_line(error)})") from error
+    shadowed = [kind for kind in KINDS if isinstance(getattr(module, kind, None), ModuleType)]
+    if shadowed:
+        raise BrokenPluginError(
+            f"its submodule {shadowed[0]!r} has taken the place of the hook {shadowed[0]!r}; declare hooks in a module without submodules"
+        )
     callers = manager.get_hookcallers(module) or []
     for caller in callers:
         if not caller.has_spec():

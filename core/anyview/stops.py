@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
+import threading
 import time
 from types import FrameType
 
@@ -25,15 +27,19 @@ class CheckpointClock:
 
 
 class Stops:
-    """While it is entered, SIGINT and SIGTERM ask for a stop after the step instead of ending the process."""
+    """While it is entered, SIGINT and SIGTERM ask for a stop after the step instead of ending the process.
+
+    forward: pass the signal on to the processes that this one started, which do the steps.
+    """
 
     signals = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, *, forward: bool = False) -> None:
+        self.asked, self.forward = False, forward
 
     def __enter__(self) -> Stops:
-        self.before = {number: signal.signal(number, self._ask) for number in self.signals}
+        in_main_thread = threading.current_thread() is threading.main_thread()  # elsewhere Python takes no handlers
+        self.before = {number: signal.signal(number, self._ask) for number in self.signals if in_main_thread}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -42,3 +48,6 @@ class Stops:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
+        if self.forward and number == signal.SIGTERM:  # a terminal sends SIGINT to all of them by itself
+            for child in multiprocessing.active_children():
+                child.terminate()

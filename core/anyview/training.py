@@ -11,7 +11,7 @@ import math
 import os
 import pickle
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,11 @@ def _launch(recipe: Recipe, folder: RunFolder, options: Options, resume: bool) -
         loggers=make_loggers(options.loggers, folder.path / "logs"),
     )
     job = _Job(recipe, folder, options, resume)
-    problem = fabric.launch(_train, job) if spawns else _train(fabric, job)  # type: ignore[arg-type]
+    if spawns:
+        with Stops(forward=True):
+            problem = fabric.launch(_train, job)  # type: ignore[arg-type]
+    else:
+        problem = _train(fabric, job)
     if problem is not None:
         raise problem
 
@@ -234,12 +238,12 @@ class _Training:
         """This rank's batches from batch `start` of the stage on, each with its own random numbers."""
         source, fabric, seed = stage.source or self.recipe.source, self.fabric, self.options.seed
         epoch, skip = divmod(start, source.steps(stage.batch_size))
-        count = start
+        count, move = start, _Mover(fabric.device)
         while True:
             layout = Epoch(epoch, derive_seed(seed, number), stage.batch_size, fabric.global_rank, fabric.world_size, skip, model)
             for batch in source.batches(layout):
                 torch.manual_seed(derive_seed(seed, number, "dropout", count, fabric.global_rank))
-                yield StepInput(batch.to(fabric.device), self._draws(batch, derive_seed(seed, number, "views", count)), 0, 0)
+                yield StepInput(move(batch), self._draws(batch, derive_seed(seed, number, "views", count)), 0, 0)
                 count += 1
             epoch, skip = epoch + 1, 0
 
@@ -267,6 +271,22 @@ class _Training:
     def offset(self, stage: int) -> int:
         """Steps of all earlier stages."""
         return sum(self.lengths[:stage])
+
+
+class _Mover:
+    """Moves batches to the device; data that comes again and again, as one graph does, is moved once."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.before: Any = None
+        self.moved: Any = None
+
+    def __call__(self, batch: Batch) -> Batch:
+        if batch.data is self.before:
+            return replace(replace(batch, data=None).to(self.device), data=self.moved)
+        moved = batch.to(self.device)
+        self.before, self.moved = batch.data, moved.data
+        return moved
 
 
 def steps_of(stage: Stage, source: Source) -> int:

@@ -10,10 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from fake_plugins import FakePlugins, make_fake_plugins  # noqa: F401
 
 from anyview.cli import doctor as command
 from anyview.extras import Extra, Package
+from tests.fake_plugins import FakePlugins, make_fake_plugins  # noqa: F401
 
 
 def findings(capsys: pytest.CaptureFixture[str]) -> dict[tuple[str, str], dict[str, str]]:

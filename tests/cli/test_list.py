@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from fake_plugins import FakePlugins, make_fake_plugins  # noqa: F401
 
 from anyview.cli import list as command
 from anyview.errors import UserError
 from anyview.objectives.objective import Needs
+from tests.fake_plugins import FakePlugins, make_fake_plugins  # noqa: F401
 
 COMPONENTS = '''
 from anyview.objectives.objective import Needs, Objective

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from fake_plugins import FakePlugins, make_fake_plugins  # noqa: F401
 
 from anyview.cli import plugins as command
 from anyview.errors import UserError
 from anyview.extras import Extra, Package, extras, requirements
+from tests.fake_plugins import FakePlugins, make_fake_plugins  # noqa: F401
 
 LACKING = Extra("anyview", "sound", (Package("torch-sound", ">=2", None, False), Package("numpy", ">=9", "2.0", False)))
 

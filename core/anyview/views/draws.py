@@ -48,19 +48,19 @@ class Draws:
         return self.generator.device
 
     def uniform(self, *shape: int) -> Tensor:
-        """(rows, *shape) numbers from [0, 1)."""
+        """Numbers from [0, 1), of shape (rows, ...)."""
         return self._own(torch.rand(self.total, *shape, generator=self.generator, device=self.device))
 
     def normal(self, *shape: int) -> Tensor:
-        """(rows, *shape) standard normal numbers."""
+        """Standard normal numbers, of shape (rows, ...)."""
         return self._own(torch.randn(self.total, *shape, generator=self.generator, device=self.device))
 
     def integers(self, high: int, *shape: int) -> Tensor:
-        """(rows, *shape) integers from 0 .. high - 1."""
+        """Integers from 0 .. high - 1, of shape (rows, ...)."""
         return self._own(torch.randint(high, (self.total, *shape), generator=self.generator, device=self.device))
 
     def bernoulli(self, probability: float, *shape: int) -> Tensor:
-        """(rows, *shape) booleans, True with the given probability."""
+        """Booleans of shape (rows, ...), True with the given probability."""
         return self.uniform(*shape) < probability
 
     def permutation(self, length: int) -> Tensor:
@@ -68,7 +68,7 @@ class Draws:
         return torch.randperm(length, generator=self.generator, device=self.device)
 
     def shared_uniform(self, *shape: int) -> Tensor:
-        """(*shape) numbers from [0, 1) that all samples and ranks share."""
+        """Numbers from [0, 1) that all samples and ranks share."""
         return torch.rand(*shape, generator=self.generator, device=self.device)
 
     def _own(self, numbers: Tensor) -> Tensor:

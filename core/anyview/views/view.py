@@ -16,7 +16,7 @@ class Mask:
 
     hidden: bool, True = hidden; (B, N) for tokens of a batch, (M,) for the nodes of one graph or the rows of a table.
     token: bool of the same shape: the hidden places that show a mask token. The others show what the view's data holds
-        there (noise, or what stood there before). None: every hidden place shows the token.
+    there (noise, or what stood there before). None: every hidden place shows the token.
 
     Encoders that drop hidden tokens read `kept` and `restore`; encoders that cannot, replace by a token where `token` says.
     Both orders follow from `hidden` alone, so a mask that is stored, sliced or sent keeps one truth.

@@ -41,7 +41,7 @@ TUNED = {
     "reddit": _tuned(512, 2, 4, 1e-3, 2e-4, 500, 0.75, 3.0, replace_rate=0.15, drop_edge=0.5, probe_epochs=500, **DEEP),
 }
 OURS = {
-    "digits": {"hidden": 256, "lr": 1e-3, "epochs": 300, "alpha": 2.0},
+    "digits": {"lr": 1e-3, "epochs": 300, "norm": "batch"},
     "quick": {"epochs": 200},
     "demo": {"data": "digits"},
 }

@@ -1,0 +1,47 @@
+"""Graphs: what this plugin brings; nothing is imported until it is used."""
+
+from __future__ import annotations
+
+from anyview.plugins import hookimpl
+
+api = 1
+install = "anyview[graphs]"
+
+
+@hookimpl
+def recipes() -> dict[str, str]:
+    """One per paper."""
+    return {"graphmae": "anyview_graphs.recipes.graphmae:graphmae"}
+
+
+@hookimpl
+def objectives() -> dict[str, str]:
+    """Objectives that need a graph beside the rows."""
+    return {"masked_features": "anyview_graphs.objectives:MaskedFeatures"}
+
+
+@hookimpl
+def encoders() -> dict[str, str]:
+    """Graph encoders."""
+    return {
+        "gat": "anyview_graphs.encoders:GraphAttention",
+        "gcn": "anyview_graphs.encoders:GraphConvolution",
+        "gin": "anyview_graphs.encoders:GraphIsomorphism",
+    }
+
+
+@hookimpl
+def views() -> dict[str, str]:
+    """Views of one graph."""
+    return {"mask_nodes": "anyview_graphs.views:MaskNodes"}
+
+
+@hookimpl
+def datasets() -> dict[str, str]:
+    """Graphs by name; a path to the user's own works everywhere as well."""
+    return {
+        "cora": "anyview_graphs.datasets:cora",
+        "citeseer": "anyview_graphs.datasets:citeseer",
+        "pubmed": "anyview_graphs.datasets:pubmed",
+        "digits": "anyview_graphs.datasets:digits",
+    }
