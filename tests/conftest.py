@@ -21,6 +21,7 @@ def data_root() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _seed() -> None:
-    """Every test draws the same numbers in whatever order tests run."""
+def _same_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test draws the same numbers, and prints tables of the same width, in whatever order and process it runs."""
     torch.manual_seed(0)
+    monkeypatch.delenv("COLUMNS", raising=False)

@@ -23,9 +23,9 @@ def loaded_by(code: str) -> set[str]:
     [
         "import anyview",
         "import anyview.plugins; anyview.plugins.host()",
-        "from anyview.cli import main; main(['--help'])",
-        "from anyview.cli import main; main(['--version'])",
-        "from anyview.cli import main; main(['pretrian'])",
+        "from anyview.__main__ import main; main(['--help'])",
+        "from anyview.__main__ import main; main(['--version'])",
+        "from anyview.__main__ import main; main(['pretrian'])",
     ],
 )
 def test_nothing_heavy_is_imported(code: str) -> None:

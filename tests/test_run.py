@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 import anyview
-from anyview.cli import main
+from anyview.__main__ import main
 from anyview.data.arrays import ArraySource, digits
 from anyview.errors import UserError
 from anyview.folder import RunFolder

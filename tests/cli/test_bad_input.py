@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from anyview.cli import main
+from anyview.__main__ import main
 from tests.command import SMALL, anyview
 
 pytest.importorskip("torch_geometric")
@@ -178,9 +178,8 @@ def test_an_unwritable_place(capsys: pytest.CaptureFixture[str], tmp_path: Path)
 
 def test_a_full_disk_keeps_what_was_saved(tmp_path: Path) -> None:
     """A limit on file sizes stands in for a full disk: the first checkpoint's file cannot be finished."""
-    limited = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); from anyview.cli import main; sys.exit(main())"
-    )
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); "
+    limited = limit + "from anyview.__main__ import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", limited, "pretrain", *QUICK, "--out", "run"], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import anyview
-from anyview.cli import main
+from anyview.__main__ import main
 from anyview.evaluation.protocol import RANDOM, RAW, TRAINED
 from anyview_graphs.recipes.graphmae import PAPER, TUNED, graphmae
 
