@@ -58,7 +58,7 @@ def test_other_shapes_are_refused(trained: anyview.Run) -> None:
 def test_evaluation_stands_beside_its_controls_and_is_saved(trained: anyview.Run) -> None:
     results = trained.evaluate(("linear", "knn"), seeds=2, options={"linear": {"epochs": 20}})
     assert [result.protocol for result in results] == ["linear", "knn"]
-    saved = json.loads(trained.folder.evaluation_file.read_text())
+    saved = json.loads(trained.folder.evaluation_file.read_text())["digits"]
     linear = saved["protocols"]["linear"]
     assert set(linear["results"]) == {"trained encoder", "random encoder", "raw features", "majority class"}
     assert linear["options"]["epochs"] == 20
@@ -66,6 +66,8 @@ def test_evaluation_stands_beside_its_controls_and_is_saved(trained: anyview.Run
     assert saved["label_free"]["samples"] == 1797
     random = linear["results"]["random encoder"]["accuracy"]["values"]
     assert random[0] != random[1]
+    trained.evaluate(("cluster",), seeds=1)
+    assert set(trained.folder.evaluations()["digits"]["protocols"]) == {"linear", "knn", "cluster"}
 
 
 def test_no_labels_is_one_sentence(trained: anyview.Run) -> None:
@@ -133,6 +135,8 @@ def test_evaluate_prints_a_table_and_json(trained: anyview.Run, capsys: pytest.C
     assert "rankme" in table
     assert main([*words, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
+    assert told["data"] == "digits"
+    assert set(told["protocols"]) == {"linear", "cluster"}
     assert told["protocols"]["linear"]["options"]["epochs"] == 10
     assert main(["evaluate", str(trained.folder.path), "--knn.k", "3"]) == 2
     assert "add it to --protocol" in capsys.readouterr().err

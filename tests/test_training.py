@@ -24,6 +24,7 @@ from anyview.encoders.mlp import MLP
 from anyview.errors import UserError
 from anyview.folder import RunFolder
 from anyview.objectives.barlow_twins import BarlowTwins
+from anyview.objectives.byol import BYOL
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.objectives.vicreg import VICReg
 from anyview.recipe import Recipe, Stage, Task
@@ -267,6 +268,7 @@ def test_stages_follow_each_other_and_frozen_modules_stay(tmp_path: Path) -> Non
     second = Stage([Task(NoisePair(0.3), head)], encoder, epochs=2, batch_size=32, optimizer=SGD, frozen=[encoder], name="head")
     made = Recipe(source=source, stages=[first, second], embedder=encoder)
     before = head.project[0].weight.clone()  # type: ignore[union-attr,operator,index]
+    untrained = encoder.last.weight.clone()
     pretrain(made, tmp_path / "run", log_every=1)
     lines = RunFolder(tmp_path / "run").metrics()
     assert [line["stage"] for line in lines] == ["encoder"] * 6 + ["head"] * 6
@@ -275,8 +277,42 @@ def test_stages_follow_each_other_and_frozen_modules_stay(tmp_path: Path) -> Non
     saved = torch.load(sorted((tmp_path / "run" / "checkpoint").iterdir())[0], weights_only=True)
     after_first = {name.removeprefix("0.encoder."): value for name, value in saved["modules"].items() if name.startswith("0.encoder.")}
     assert saved["stage"] == 0
+    assert not torch.equal(after_first["last.weight"], untrained)
+    assert all(parameter.requires_grad for parameter in encoder.parameters())
     for name, value in weights(tmp_path / "run").items():
         assert torch.equal(value, after_first[name])
+
+
+def test_a_run_killed_between_stages_resumes(tmp_path: Path) -> None:
+    def made() -> Recipe:
+        torch.manual_seed(0)
+        encoder = MLP(12, hidden=16, dim=8, layers=2)
+        stages = [
+            Stage([Task(NoisePair(0.3), BarlowTwins(8, width=16))], encoder, epochs=2, batch_size=32, optimizer=SGD, name="first"),
+            Stage([Task(NoisePair(0.3), BYOL(8, hidden=16, width=8))], encoder, epochs=2, batch_size=32, optimizer=SGD, name="second"),
+        ]
+        return Recipe(source=rows(), stages=stages, embedder=encoder)
+
+    pretrain(made(), tmp_path / "whole")
+    for step in (6, 8):  # the first stage's last step, and the second's second
+        stop_at(made(), tmp_path / f"part{step}", step)
+        pretrain(made(), tmp_path / f"part{step}", resume=True)
+        assert_same_bits(tmp_path / "whole", tmp_path / f"part{step}")
+
+
+def stop_at(recipe: Recipe, folder: Path, step: int) -> None:
+    """Train with a checkpoint at every step, and end after `step` as a stop signal would."""
+    original = RunFolder.save_checkpoint
+
+    def save(self: RunFolder, state: dict[str, object], number: int) -> None:
+        original(self, state, number)
+        if number == step:
+            raise UserError("stopped here")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "save_checkpoint", save)
+        with pytest.raises(UserError, match="stopped here"):
+            pretrain(recipe, folder, checkpoint_every=1)
 
 
 def test_a_recipe_that_needs_more_than_its_views_give_is_refused() -> None:

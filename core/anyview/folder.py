@@ -61,7 +61,7 @@ class RunFolder:
 
     @property
     def evaluation_file(self) -> Path:
-        """Scores beside their controls, by protocol."""
+        """Scores beside their controls, by data set and protocol."""
         return self.path / "evaluation.json"
 
     def check_free(self, *, overwrite: bool = False) -> None:
@@ -179,8 +179,16 @@ class RunFolder:
         lines = self.metrics_file.read_text().split("\n")
         return [json.loads(line) for line in lines[:-1]]
 
-    def write_evaluation(self, content: dict[str, Any]) -> None:
-        """Save scores."""
+    def evaluations(self) -> dict[str, Any]:
+        """Scores by data set: its fingerprint, results by protocol, label-free metrics; {} before the first evaluation."""
+        return json.loads(self.evaluation_file.read_text()) if self.evaluation_file.exists() else {}
+
+    def add_evaluation(self, data: str, fingerprint: str, protocols: dict[str, Any], label_free: dict[str, Any]) -> None:
+        """Keep scores beside earlier ones; those of data that has changed since are dropped."""
+        content = self.evaluations()
+        before = content.get(data, {})
+        kept = before["protocols"] if before.get("fingerprint") == fingerprint else {}
+        content[data] = {"fingerprint": fingerprint, "protocols": {**kept, **protocols}, "label_free": label_free}
         with atomic(self.evaluation_file) as file:
             file.write(json.dumps(content, indent=2).encode())
 

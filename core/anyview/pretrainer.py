@@ -43,13 +43,12 @@ class Pretrainer(nn.Module):
         self.teachers = nn.ModuleDict()
         for task in stage.tasks:
             if task.teacher is not None:
-                self.teachers[task.name] = task.teacher.requires_grad_(False)
+                self.teachers[task.name] = task.teacher
             elif task.objective.needs.teacher:
                 self.teachers[task.name] = task.objective.make_teacher(stage.encoder)
         self.tasks = list(stage.tasks)
-        self.frozen = tuple(stage.frozen)
-        for module in self.frozen:
-            module.requires_grad_(False)
+        self.frozen = (*stage.frozen, *(task.teacher for task in stage.tasks if task.teacher is not None))
+        self._thawed: list[nn.Parameter] = []
         self.rows: Tensor | None = None
         self.monitors: dict[str, float | Tensor] = {}
         self._steps: list[tuple[Task, Step]] = []
@@ -92,10 +91,20 @@ class Pretrainer(nn.Module):
             task.objective.after_step(step)
         self._steps.clear()
 
-    def start(self) -> None:
-        """At the start of a stage: teachers begin as exact copies of what they follow."""
-        for average in self.moving_averages():
-            average.restart()
+    def start(self, *, resumed: bool = False) -> None:
+        """Begin the stage: freeze what it does not train; unless it is resumed, teachers become exact copies of what they follow."""
+        self._thawed = [p for module in self.frozen for p in module.parameters() if p.requires_grad]
+        for parameter in self._thawed:
+            parameter.requires_grad_(False)
+        if not resumed:
+            for average in self.moving_averages():
+                average.restart()
+        self.train()
+
+    def finish(self) -> None:
+        """End the stage: what it froze can be trained by the next."""
+        for parameter in self._thawed:
+            parameter.requires_grad_(True)
 
     def moving_averages(self) -> Iterator[MovingAverage]:
         """Every moving average in the stage: the encoder's and the heads'."""

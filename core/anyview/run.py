@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,10 @@ from anyview.config import from_yaml, to_yaml
 from anyview.data.source import Outline, Source
 from anyview.encoders.encoder import Encoder
 from anyview.errors import UserError, unknown
-from anyview.evaluation.embedding import embed
-from anyview.folder import RunFolder, read_yaml
+from anyview.evaluation.embedding import embed, fresh_rows
+from anyview.evaluation.label_free import label_free
+from anyview.evaluation.protocol import RANDOM, RAW, TRAINED, Result, Rows, evaluate_rows
+from anyview.folder import RunFolder, read_yaml, write_tensors
 from anyview.plugins import host
 from anyview.recipe import Recipe, RecipeFunction
 
@@ -144,20 +147,38 @@ class Run:
         data: Any = None,
         seeds: int = 5,
         options: Mapping[str, Mapping[str, Any]] | None = None,
-    ) -> list[Any]:
-        """Scores of the frozen encoder, each beside a random encoder and the raw features; also written to evaluation.json.
+    ) -> list[Result]:
+        """Scores of the frozen encoder, each beside the same encoder untrained and the raw features, by one probe on one split.
 
-        protocols: names of evaluations. seeds: how many. options: by protocol; they win over the recipe's own probe settings.
+        protocols: names of evaluations. data: as in `open`. seeds: how many. options: by protocol; they win over the recipe's own probe
+        settings. Results are also kept in evaluation.json, by data set and protocol, with the label-free metrics of the rows.
         """
-        from anyview.evaluation.run import evaluate_run
-
-        return evaluate_run(self, protocols, data=data, seeds=seeds, options=options or {})
+        source = self.open(data)
+        rows = embed(self.embedder, source)
+        encoders: dict[str, Rows] = {TRAINED: rows, RANDOM: fresh_rows(self.fresh_encoder, source), RAW: source.features()}
+        results = []
+        for name in protocols:
+            component = host().find("evaluations", name)
+            chosen = {**self.recipe.probe.get(component.name, {}), **(options or {}).get(component.name, {})}
+            results.append(evaluate_rows(encoders, source.labels, source.split, component.load(), range(seeds), chosen))
+        self.folder.add_evaluation(
+            source.name, source.fingerprint(), {result.protocol: result.to_dict() for result in results}, label_free(torch.from_numpy(rows))
+        )
+        return results
 
     def export(self, path: str | Path) -> Path:
-        """Write the embedder's weights, with the recipe's record as metadata, to a .safetensors file that does not exist yet."""
-        from anyview.export import export_safetensors
+        """Write the embedder's weights to a .safetensors file that does not exist yet.
 
-        return export_safetensors(self, Path(path))
+        The run's record, as JSON, is under "anyview" in the file's metadata. Raises UserError when the file exists or does not end in .safetensors.
+        """
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            ending = path.suffix or "nothing"
+            raise UserError(f"{str(path)!r} ends in {ending!r}, and weights are exported as safetensors; name a .safetensors file")
+        if path.exists():
+            raise UserError(f"the file {str(path)!r} exists; choose another name")
+        write_tensors(path, self.embedder.state_dict(), {"anyview": json.dumps(self.record)})
+        return path
 
     def fresh_encoder(self) -> Encoder:
         """The same encoder, untrained, with initial weights from the global random state: the control."""

@@ -188,13 +188,8 @@ class _Training:
 
     def _run_stage(self, number: int, progress: ProgressLine, saved: dict[str, Any] | None) -> None:
         stage, pretrainer, steps = self.recipe.stages[number], self.pretrainers[number], self.lengths[number]
-        if saved is None:
-            pretrainer.start()
-        pretrainer.train()
-        optimizer = stage.optimizer([p for p in pretrainer.parameters() if p.requires_grad])
-        for group in optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"])
-        module, optimizer = self.fabric.setup(pretrainer, optimizer)
+        pretrainer.start(resumed=saved is not None)
+        module, optimizer = self.fabric.setup(pretrainer, _optimizer(stage, pretrainer))
         begin = 0
         if saved is not None:
             begin = saved["step"]
@@ -213,11 +208,17 @@ class _Training:
             optimizer.zero_grad()
             pretrainer.after_step(step + 1, steps)
             monitor.after(step + 1, steps, losses, weights, optimizer.param_groups[0]["lr"])
-            stopping = any_rank(self.stops.asked, self.fabric.device)
-            if step + 1 == steps or stopping or any_rank(checkpoint_due(step + 1), self.fabric.device):
-                self._save(number, step + 1, optimizer)
-            if stopping and not (step + 1 == steps and number + 1 == len(self.lengths)):
-                raise InterruptedRunError(f"stopped at step {step + 1} of {steps} and saved; go on with --resume")
+            self._save_or_stop(number, step + 1, optimizer, checkpoint_due(step + 1))
+        pretrainer.finish()
+
+    def _save_or_stop(self, number: int, step: int, optimizer: Any, due: bool) -> None:
+        """After a step: write a checkpoint if one is due, and leave if that was asked for; all ranks decide alike."""
+        last = step == self.lengths[number]
+        stopping = any_rank(self.stops.asked, self.fabric.device)
+        if last or stopping or any_rank(due, self.fabric.device):
+            self._save(number, step, optimizer)
+        if stopping and not (last and number + 1 == len(self.lengths)):
+            raise InterruptedRunError(f"stopped at step {step} of {self.lengths[number]} and saved; go on with --resume")
 
     def _accumulate(
         self, stage: Stage, pretrainer: Pretrainer, module: Any, batches: Iterator[StepInput], step: int, steps: int
@@ -271,6 +272,14 @@ class _Training:
     def offset(self, stage: int) -> int:
         """Steps of all earlier stages."""
         return sum(self.lengths[:stage])
+
+
+def _optimizer(stage: Stage, pretrainer: Pretrainer) -> torch.optim.Optimizer:
+    """The stage's optimiser, which remembers the learning rates that the schedule multiplies."""
+    optimizer = stage.optimizer([p for p in pretrainer.parameters() if p.requires_grad])
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
 
 
 class _Mover:

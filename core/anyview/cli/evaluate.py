@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from anyview.config import Parser, parse_command
+from anyview.console import make_console, print_json
 from anyview.errors import UserError
 from anyview.plugins import host
 
@@ -47,11 +47,12 @@ def run(arguments: list[str]) -> int:
 
     trained = load(chosen["folder"])
     results = trained.evaluate(names, data=chosen["data"], seeds=chosen["seeds"], options=settings)
-    content = json.loads(trained.folder.evaluation_file.read_text())
+    source = trained.open(chosen["data"])
+    content = trained.folder.evaluations()[source.name]
     if chosen["json"]:
-        print(json.dumps(content, indent=2))
+        asked = {result.protocol: content["protocols"][result.protocol] for result in results}
+        print_json({"data": source.name, **content, "protocols": asked})
         return 0
-    from anyview.console import make_console
     from anyview.evaluation.protocol import table
 
     out = make_console()
