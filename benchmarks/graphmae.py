@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional
 
+from anyview.console import make_console, make_table
 from anyview.data.source import Batch
 from anyview.errors import UserError
 from anyview.objectives.objective import Step
@@ -245,10 +244,10 @@ def cora_or_synthetic() -> tuple[str, Graph]:
 
 def show(name: str, results: dict[int, dict[str, float]], differences: dict[str, float], flops: float) -> None:
     """The table."""
-    console = Console()
+    console = make_console()
     console.print(f"GraphMAE, Cora preset, one epoch on {name}; torch {torch.__version__}, CPU; median ms, in turn")
     console.print("agreement without dropout: " + ", ".join(f"{key} {value:.1e}" for key, value in differences.items()))
-    table = Table("threads", "textbook", "ours", "ratio", "ours, default Adam", "our products alone", "their GFLOP/s")
+    table = make_table("threads", "textbook", "ours", "ratio", "ours, default Adam", "our products alone", "their GFLOP/s")
     for threads, median in results.items():
         textbook, ours, plain, floor = (median[key] for key in ("textbook", "ours", "ours, default Adam", "our matrix products alone"))
         times = [f"{1e3 * value:.0f}" for value in (textbook, ours, plain, floor)]

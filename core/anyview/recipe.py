@@ -131,11 +131,10 @@ class RecipeFunction:
     def resolve(self, given: Mapping[str, Any], preset: str | None = None) -> tuple[dict[str, Any], str | None]:
         """All values: the function's defaults, under the presets, under what was given; and the names of the presets that applied."""
         defaults = {p.name: p.default for p in self.signature.parameters.values() if p.default is not p.empty}
-        names = [self.preset_of({**defaults, **given}.get("data"))]
-        if preset is not None:
-            if preset not in self.presets:
-                raise unknown("preset", preset, self.presets, look=f"anyview show {self.__name__}")
-            names.append(preset)
+        if preset is not None and preset not in self.presets:
+            raise unknown("preset", preset, self.presets, look=f"anyview show {self.__name__}")
+        asked = {} if preset is None else self.presets[preset]
+        names = [self.preset_of({**defaults, **asked, **given}.get("data")), preset]
         applied = list(dict.fromkeys(name for name in names if name is not None))
         layers = [self.presets[name] for name in applied]
         resolved = functools.reduce(lambda below, above: {**below, **above}, [defaults, *layers, given])

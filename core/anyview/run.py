@@ -169,7 +169,8 @@ class Run:
     def export(self, path: str | Path) -> Path:
         """Write the embedder's weights to a .safetensors file that does not exist yet.
 
-        The run's record, as JSON, is under "anyview" in the file's metadata. Raises UserError when the file exists or does not end in .safetensors.
+        The run's record, as JSON, is under "anyview" in the file's metadata. Raises UserError when the file exists or does not end in
+        .safetensors.
         """
         path = Path(path)
         if path.suffix != ".safetensors":

@@ -44,6 +44,9 @@ def test_a_preset_applies_by_the_data_sets_name_and_flags_win() -> None:
     values, applied = graphmae.resolve({"data": "graphs/Cora"}, preset="quick")
     assert applied == "cora+quick"
     assert (values["epochs"], values["weight_decay"]) == (200, 2e-4)
+    values, applied = graphmae.resolve({}, preset="demo")
+    assert applied == "digits+demo"
+    assert (values["data"], values["norm"], values["epochs"]) == ("digits", "batch", 300)
     values, applied = graphmae.resolve({"data": "my.npz"})
     assert applied is None
     assert (values["hidden"], values["lr"], values["epochs"], values["alpha"]) == (256, 0.005, 200, 2.0)
