@@ -71,8 +71,11 @@ def test_evaluation_stands_beside_its_controls_and_is_saved(trained: anyview.Run
 
 
 def test_no_labels_is_one_sentence(trained: anyview.Run) -> None:
+    bare = ArraySource(np.random.default_rng(0).normal(size=(10, 64)), name="bare")
     with pytest.raises(UserError, match="needs labels"):
-        trained.evaluate(data=ArraySource(np.zeros((10, 64)), name="bare"))
+        trained.evaluate(["linear"], data=bare)
+    assert trained.evaluate(data=bare) == []
+    assert trained.folder.evaluations()["bare"]["label_free"]["samples"] == 10
 
 
 def test_export_carries_the_record(trained: anyview.Run, tmp_path: Path) -> None:

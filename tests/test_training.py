@@ -7,6 +7,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from anyview.combiners.weighted_sum import WeightedSum
 from anyview.data.arrays import ArraySource
 from anyview.encoders.encoder import Encoder
 from anyview.encoders.mlp import MLP
+from anyview.encoders.moving_average import MovingAverage
 from anyview.errors import UserError
 from anyview.folder import RunFolder
 from anyview.objectives.barlow_twins import BarlowTwins
@@ -32,7 +35,7 @@ from anyview.run import build
 from anyview.schedules import Cosine
 from anyview.training import TrainingStoppedError, pretrain, steps_of
 from anyview.views.noise import NoisePair
-from tests.command import SMALL, anyview, start
+from tests.command import SMALL, anyview, settings, start
 
 SGD = functools.partial(torch.optim.SGD, lr=0.05, momentum=0.9)
 
@@ -158,12 +161,12 @@ def test_nan_is_one_sentence_also_from_two_processes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("devices", ["1", "2"])
 def test_sigterm_finishes_the_step_saves_and_leaves(tmp_path: Path, devices: str) -> None:
-    flags = ["core/pair", *SMALL, "--epochs", "60", "--devices", devices]
+    flags = ["core/pair", *SMALL, "--epochs", "40", "--devices", devices]
     process = start("pretrain", *flags, "--out", "stopped", folder=tmp_path)
-    while len(RunFolder(tmp_path / "stopped").metrics()) < 3:
+    while len(RunFolder(tmp_path / "stopped").metrics()) < 3 and process.poll() is None:
         time.sleep(0.01)
     process.terminate()
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate()
     assert process.returncode == 130
     assert "go on with --resume" in error
     assert anyview("pretrain", "--resume", "--out", "stopped", "--devices", devices, folder=tmp_path).returncode == 0
@@ -335,3 +338,77 @@ def test_loggers(tmp_path: Path) -> None:
 def test_mixed_precision_trains(tmp_path: Path) -> None:
     run = pretrain("core/pair", tmp_path / "run", epochs=1, hidden=16, dim=8, precision="bf16-mixed")
     assert all(torch.isfinite(value).all() for value in weights(run.folder.path).values())
+
+
+def test_the_run_in_memory_is_the_run_on_disk_after_several_processes(tmp_path: Path) -> None:
+    run = pretrain(recipe(BarlowTwins(8, width=16)), tmp_path / "run", devices=2, accelerator="cpu")
+    for name, value in run.embedder.state_dict().items():
+        assert torch.equal(value, weights(tmp_path / "run")[name])
+
+
+@pytest.mark.parametrize("combiner", [MGDA(), PCGrad()])
+def test_combiners_work_in_mixed_precision(tmp_path: Path, combiner: object) -> None:
+    made = recipe(BarlowTwins(8, width=16), VICReg(8, width=16), combiner=combiner)
+    pretrain(made, tmp_path / "run", precision="bf16-mixed")
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())
+
+
+def test_a_nan_gradient_is_not_saved(tmp_path: Path) -> None:
+    class BadGradient(Objective):
+        needs = Needs(views=2)
+
+        def forward(self, step: Step) -> Losses:
+            rows = step.encode(step.views[0]).rows
+            return Losses(root=(rows - rows.detach()).square().sum().sqrt() + rows.mean())
+
+    for clip in (None, 1.0):
+        with pytest.raises(TrainingStoppedError, match=r"NaN or infinite by step 1, .*no checkpoint had been written|became nan"):
+            pretrain(recipe(BadGradient(), clip=clip), tmp_path / f"run{clip}", checkpoint_every=1)
+        assert not RunFolder(tmp_path / f"run{clip}").checkpoints()
+
+
+def test_a_frozen_teacher_stays_as_it_is(tmp_path: Path) -> None:
+    class Distil(Objective):
+        needs = Needs(views=2)
+
+        def forward(self, step: Step) -> Losses:
+            seen, target = step.encode(step.views[0]).rows, step.encode(step.views[1], teacher=True).rows
+            return Losses(distance=(seen - target).square().mean())
+
+    source = rows()
+    encoder = MLP(12, hidden=16, dim=8, layers=2)
+    teacher = MovingAverage(MLP(12, hidden=16, dim=8, layers=2))
+    before = teacher.module.last.weight.clone()  # type: ignore[union-attr,operator]
+    stage = Stage([Task(NoisePair(0.1), Distil(), teacher=teacher)], encoder, epochs=1, batch_size=32, optimizer=SGD)
+    pretrain(Recipe(source=source, stages=[stage], embedder=encoder), tmp_path / "run")
+    assert torch.equal(teacher.module.last.weight, before)  # type: ignore[union-attr,arg-type]
+
+
+def test_what_cannot_be_carried_out_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    pretrain(recipe(BarlowTwins(8, width=16)), tmp_path / "run")
+    before = (tmp_path / "run" / "encoder.safetensors").read_bytes()
+    for wrong in ({"devices": 0}, {"checkpoint_every": 0}, {"log_every": -1}, {"seed": -1}, {"precision": "8"}, {"accelerator": "abacus"}):
+        with pytest.raises(UserError):
+            pretrain(recipe(BarlowTwins(8, width=16)), tmp_path / "run", overwrite=True, **wrong)  # type: ignore[arg-type]
+    bad_rate = functools.partial(torch.optim.SGD, lr=-1.0)
+    with pytest.raises(UserError, match="refuses its settings"):
+        pretrain(recipe(BarlowTwins(8, width=16), optimizer=bad_rate), tmp_path / "run", overwrite=True)
+    with pytest.raises(UserError, match="compares or normalises over rows"):
+        pretrain(recipe(BarlowTwins(8, width=16), batch_size=1), tmp_path / "run", overwrite=True)
+    with pytest.raises(UserError, match="takes no epochs"):
+        pretrain(recipe(BarlowTwins(8, width=16)), tmp_path / "run", overwrite=True, epochs=3)
+    assert (tmp_path / "run" / "encoder.safetensors").read_bytes() == before
+
+
+def test_torchrun(tmp_path: Path) -> None:
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "anyview", "pretrain", "core/pair"]
+    flags = ["--data", "digits", "--epochs", "1", "--accelerator", "cpu"]
+    done = subprocess.run(
+        [sys.executable, *words, *flags, "--out", "two"], cwd=tmp_path, env=settings(None), capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0, done.stderr
+    assert anyview("pretrain", "core/pair", *flags, "--out", "one", folder=tmp_path).returncode == 0
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-5)
+    assert len(RunFolder(tmp_path / "two").metrics()) == 7

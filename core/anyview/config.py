@@ -136,9 +136,12 @@ class Parser:
         if option := re.search(r"Option '([\w.]+)' is not accepted", message):
             return self._slot_sentence(flag, option.group(1), message)
         if lacking := re.search(r"arguments are required: ([\w, ]+)", message):
+            if not flag:
+                return f"{lacking.group(1)} must be given; see `{self.prog} --help`"
             return f"what was put into {flag} also needs {lacking.group(1)}, which the recipe does not give; see `{self.prog} --help`"
         if len(lines) > 1 and (wrong := re.search(r"Expected an? (.+?)\. Got value: (.*)", message)):
             kind = re.sub(r"<class '([\w.]+)'>", r"\1", wrong.group(1))
+            kind = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", kind)
             return f"{flag} takes {kind}, and was given {wrong.group(2)!r}; see `{self.prog} --help`"
         if len(lines) > 1 and (value := re.search(r"Got value: (.*)", message)):
             return f"{flag} does not take {value.group(1)!r}: {lines[1].partition('. Got value')[0]}; see `{self.prog} --help`"
@@ -178,6 +181,8 @@ def written_slot(value: Any) -> tuple[str, dict[str, Any]]:
         return value, {}
     if isinstance(value, Mapping):
         options = dict(value)
+        if not isinstance(options.get("name"), str):
+            raise UserError(f"a slot is filled by a component's name, and {options} gives none; add a key such as `name: core/vicreg`")
         return options.pop("name"), options
     target = value.func if isinstance(value, functools.partial) else value
     options = dict(value.keywords) if isinstance(value, functools.partial) else {}
@@ -206,7 +211,11 @@ def _plain(value: Any) -> Any:
 def from_yaml(function: Callable[..., Any], values: Mapping[str, Any], prog: str) -> dict[str, Any]:
     """Saved values as the function takes them, checked against its signature: unknown keys and wrong types raise UserError."""
     parser = Parser(function, prog=prog)
-    for name in values:
+    for name in map(str, values):
         if name not in parser.names:
             raise unknown("key (in the configuration)", name, parser.names, look=f"{prog} --help")
+    defaults = inspect.signature(function).parameters
+    for name, value in values.items():
+        if value is None and defaults[name].default is not None:
+            raise UserError(f"the key {name!r} is empty in the configuration; give it a value, or leave it out")
     return parser.parse([], defaults=values)

@@ -21,6 +21,7 @@ from anyview.errors import UserError
 
 OWN = ("recipe.yaml", "encoder.safetensors", "metrics.jsonl", "evaluation.json", "report.html", "checkpoint", "logs", ".lock")
 KEPT_CHECKPOINTS = 2
+PARTIAL = ".partial"  # a file that is being written; a killed process may leave one behind
 
 
 class RunFolder:
@@ -79,8 +80,9 @@ class RunFolder:
                 f"the output folder {str(self.path)!r} exists and is not empty; choose another --out, go on with --resume, "
                 "or replace it with --overwrite"
             )
-        if "recipe.yaml" not in found or found - set(OWN):
-            strangers = ", ".join(sorted(found - set(OWN))[:3]) or "no recipe.yaml"
+        strange = {name for name in found if name.removesuffix(PARTIAL) not in OWN}
+        if "recipe.yaml" not in found or strange:
+            strangers = ", ".join(sorted(strange)[:3]) or "no recipe.yaml"
             raise UserError(f"--overwrite replaces runs, and {str(self.path)!r} holds other things ({strangers}); choose another --out")
 
     def clear(self) -> None:
@@ -233,7 +235,7 @@ def writing(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes the place of `path` once it is whole and on disk; on an error `path` stays as it was."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + PARTIAL)
     with writing(path):
         try:
             with partial.open("wb") as file:

@@ -33,7 +33,7 @@ class Pretrainer(nn.Module):
     """A stage as a module: `forward(shown)` makes the views, runs every task and returns the weighted losses.
 
     Terms are named "term", or "Task/term" where a stage has several tasks. Of the last forward, `rows` holds the student's first rows,
-    detached, for the label-free metrics, and `monitors` the objectives' numbers to log.
+    detached, for the label-free metrics, `losses` what it returned, and `monitors` the objectives' numbers to log.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -51,6 +51,7 @@ class Pretrainer(nn.Module):
         self._thawed: list[nn.Parameter] = []
         self.rows: Tensor | None = None
         self.monitors: dict[str, float | Tensor] = {}
+        self.losses = Losses()
         self._steps: list[tuple[Task, Step]] = []
 
     def forward(self, shown: StepInput) -> Losses:
@@ -71,8 +72,9 @@ class Pretrainer(nn.Module):
             self._steps.append((task, step))
         rows = [encoding.rows for (_, branch), (_, encoding) in memo.items() if branch == id(self.encoder)]
         self.rows = rows[0].detach() if rows else None
-        self.monitors = losses.monitors
-        return losses
+        self.monitors, self.losses = losses.monitors, losses
+        guarded = {name: loss.clone() for name, loss in losses.items()}  # Fabric hooks these, and combiners need gradients of their own
+        return Losses(guarded)
 
     def by_task(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What a combiner reconciles: one loss per task where there are several tasks, else one per term."""
@@ -107,8 +109,9 @@ class Pretrainer(nn.Module):
             parameter.requires_grad_(True)
 
     def moving_averages(self) -> Iterator[MovingAverage]:
-        """Every moving average in the stage: the encoder's and the heads'."""
-        return (module for module in self.modules() if isinstance(module, MovingAverage))
+        """Every moving average that follows in this stage, the encoder's and the heads'; a frozen teacher stays as it is."""
+        still = {id(part) for module in self.frozen for part in module.modules()}
+        return (module for module in self.modules() if isinstance(module, MovingAverage) and id(module) not in still)
 
     def train(self, mode: bool = True) -> Pretrainer:
         """Train mode for everything that is trained; what is frozen stays in eval mode."""

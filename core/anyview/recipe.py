@@ -17,6 +17,7 @@ from anyview.data.source import Source
 from anyview.encoders.encoder import Encoder
 from anyview.errors import UserError, unknown
 from anyview.objectives.objective import Objective, check_needs
+from anyview.plugins import host
 from anyview.schedules import Constant, Schedule
 from anyview.views.maker import ViewMaker
 
@@ -69,7 +70,11 @@ class Stage:
         if self.epochs < 1 or self.accumulate < 1 or (self.batch_size is not None and self.batch_size < 1):
             found = f"epochs {self.epochs}, batch size {self.batch_size}, accumulate {self.accumulate}"
             raise UserError(f"a stage needs at least one epoch, one row per batch and one batch per step; found {found}")
+        if self.clip is not None and self.clip <= 0:
+            raise UserError(f"the gradient's largest norm must be above 0, and clip is {self.clip}; leave it out to clip nothing")
         names = [task.name for task in self.tasks]
+        if any(sign in name for name in names for sign in "/."):
+            raise ValueError(f"task names must do without '/' and '.', found {names}")
         for task in self.tasks:
             if names.count(task.name) > 1:
                 raise ValueError(f"two tasks of stage {self.name!r} are called {task.name!r}; give each a name")
@@ -125,17 +130,17 @@ class RecipeFunction:
         resolved, applied = self.resolve(given, preset)
         recipe = self.function(**resolved)
         recipe.values, recipe.preset = resolved, applied
-        recipe.name = recipe.name or f"{self.function.__module__}:{self.function.__qualname__}"
+        recipe.name = host().name_of(self) or f"{self.function.__module__}:{self.function.__qualname__}"
         return recipe
 
     def resolve(self, given: Mapping[str, Any], preset: str | None = None) -> tuple[dict[str, Any], str | None]:
-        """All values: the function's defaults, under the presets, under what was given; and the names of the presets that applied."""
+        """All values: the function's defaults, under the presets, under what was given; and the names of the presets that had a say."""
         defaults = {p.name: p.default for p in self.signature.parameters.values() if p.default is not p.empty}
         if preset is not None and preset not in self.presets:
             raise unknown("preset", preset, self.presets, look=f"anyview show {self.__name__}")
         asked = {} if preset is None else self.presets[preset]
         names = [self.preset_of({**defaults, **asked, **given}.get("data")), preset]
-        applied = list(dict.fromkeys(name for name in names if name is not None))
+        applied = [name for name in dict.fromkeys(names) if name is not None and set(self.presets[name]) - set(given)]
         layers = [self.presets[name] for name in applied]
         resolved = functools.reduce(lambda below, above: {**below, **above}, [defaults, *layers, given])
         return dict(resolved), "+".join(applied) or None

@@ -26,7 +26,7 @@ from anyview.folder import RunFolder, read_yaml, write_tensors
 from anyview.plugins import host
 from anyview.recipe import Recipe, RecipeFunction
 
-RECORD_KEYS = ("recipe", "seed", "preset", "parameters", "data", "versions", "created")
+RECORD_KEYS = ("recipe", "seed", "precision", "preset", "parameters", "data", "versions", "created")
 
 
 def build(name: str, values: Mapping[str, Any], *, seed: int = 0, preset: str | None = None) -> Recipe:
@@ -45,7 +45,7 @@ def _assemble(name: str, values: Mapping[str, Any], *, preset: str | None = None
     return recipe
 
 
-def recipe_record(recipe: Recipe, seed: int) -> dict[str, Any]:
+def recipe_record(recipe: Recipe, seed: int, precision: str = "32-true") -> dict[str, Any]:
     """What recipe.yaml holds: enough to repeat the run and to load it without its data."""
     source = recipe.source
     facts = {key: value for key, value in source.describe().items() if isinstance(value, (str, int, float, bool))}
@@ -53,7 +53,8 @@ def recipe_record(recipe: Recipe, seed: int) -> dict[str, Any]:
         "recipe": recipe.name,
         "seed": seed,
         "preset": recipe.preset,
-        "parameters": to_yaml(recipe.values),
+        "precision": precision,
+        "parameters": {**to_yaml(recipe.values), "data": _where(recipe)},
         "data": {**facts, "name": source.name, "fingerprint": source.fingerprint(), "shape": dict(source.shape)},
         "versions": _versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -61,9 +62,12 @@ def recipe_record(recipe: Recipe, seed: int) -> dict[str, Any]:
 
 
 def read_record(path: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Recipe name, checked parameters and the whole record of a recipe.yaml; unknown keys, recipes and values raise UserError."""
+    """Recipe name, the parameters that it sets, checked, and the whole record of a recipe.yaml.
+
+    Raises UserError for unknown keys, recipes and values.
+    """
     record = read_yaml(path)
-    for key in record:
+    for key in map(str, record):
         if key not in RECORD_KEYS:
             raise unknown(f"key (in {str(path)!r})", key, RECORD_KEYS, look="anyview pretrain --help")
     if not isinstance(record.get("recipe"), str):
@@ -72,14 +76,15 @@ def read_record(path: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
     parameters = record.get("parameters") or {}
     if not isinstance(parameters, dict):
         raise UserError(f"the parameters in {str(path)!r} are no mapping; write one `name: value` per line below `parameters:`")
-    return component.full_name, from_yaml(component.load().function, parameters, prog=f"anyview pretrain {component.full_name}"), record
+    checked = from_yaml(component.load().function, parameters, prog=f"anyview pretrain {component.full_name}")
+    return component.full_name, {name: checked[name] for name in parameters}, record
 
 
 def check_same(folder: RunFolder, record: dict[str, Any]) -> None:
     """Raise UserError unless a run that is to be resumed is the run that was begun."""
     saved = folder.read_recipe()
-    before = {"recipe": saved["recipe"], "seed": saved["seed"], **saved["parameters"]}
-    now = {"recipe": record["recipe"], "seed": record["seed"], **record["parameters"]}
+    _check_record(saved, folder)
+    before, now = ({**{key: kept.get(key) for key in ("recipe", "seed", "precision")}, **kept["parameters"]} for kept in (saved, record))
     for name in now:
         if before.get(name) != now[name]:
             raise UserError(
@@ -95,15 +100,37 @@ def load(path: str | Path) -> Run:
     """The run in a folder; its data is not read until it is needed. Raises UserError where there is no finished run."""
     folder = RunFolder.existing(path)
     name, values, record = read_record(folder.recipe_file)
-    data = record.get("data")
-    if not isinstance(data, dict) or "shape" not in data:
-        raise UserError(f"{str(folder.recipe_file)!r} does not say what data the run was trained on; it is no run's own recipe.yaml")
+    _check_record(record, folder)
+    data = record["data"]
     outline = Outline(data["name"], data["shape"])
     recipe = build(name, {**values, "data": outline}, seed=record["seed"])
     recipe.values = values
     run = Run(folder, recipe)
-    recipe.embedder.load_state_dict(folder.load_encoder())
+    try:
+        recipe.embedder.load_state_dict(folder.load_encoder())
+    except RuntimeError as error:
+        raise UserError(
+            f"the weights in {str(path)!r} do not fit its recipe.yaml, which was edited or is older; restore it, or train again"
+        ) from error
     return run
+
+
+def _check_record(record: Mapping[str, Any], folder: RunFolder) -> None:
+    """Raise UserError unless a record is one that a run wrote."""
+    data = record.get("data")
+    whole = isinstance(data, dict) and isinstance(data.get("shape"), dict) and {"name", "fingerprint"} <= set(data)
+    if not whole or not isinstance(record.get("seed"), int) or not isinstance(record.get("parameters"), dict):
+        sentence = f"{str(folder.recipe_file)!r} is not what a run wrote (seed, parameters or data are missing)"
+        raise UserError(f"{sentence}; restore it, or train again")
+
+
+def _where(recipe: Recipe) -> str:
+    """How a later process finds the data again: a name, or absolute paths; of data that was in memory only what it was called."""
+    data = recipe.values.get("data")
+    if not isinstance(data, (str, Path)):
+        return recipe.source.name
+    parts = [part.strip() for part in str(data).split(",")]
+    return ",".join(str(Path(part).resolve()) for part in parts) if all(Path(part).is_file() for part in parts) else str(data)
 
 
 class Run:
@@ -142,7 +169,7 @@ class Run:
 
     def evaluate(
         self,
-        protocols: Sequence[str] = ("linear",),
+        protocols: Sequence[str] | None = None,
         *,
         data: Any = None,
         seeds: int = 5,
@@ -150,14 +177,16 @@ class Run:
     ) -> list[Result]:
         """Scores of the frozen encoder, each beside the same encoder untrained and the raw features, by one probe on one split.
 
-        protocols: names of evaluations. data: as in `open`. seeds: how many. options: by protocol; they win over the recipe's own probe
-        settings. Results are also kept in evaluation.json, by data set and protocol, with the label-free metrics of the rows.
+        protocols: names of evaluations; None = linear where there are labels, else none. data: as in `open`. seeds: how many.
+        options: by protocol; they win over the recipe's own probe settings. Results are also kept in evaluation.json, by data set and
+        protocol, with the label-free metrics of the rows.
         """
         source = self.open(data)
         rows = embed(self.embedder, source)
         encoders: dict[str, Rows] = {TRAINED: rows, RANDOM: fresh_rows(self.fresh_encoder, source), RAW: source.features()}
         results = []
-        for name in protocols:
+        wanted = protocols if protocols is not None else () if source.labels is None else ("linear",)
+        for name in wanted:
             component = host().find("evaluations", name)
             chosen = {**self.recipe.probe.get(component.name, {}), **(options or {}).get(component.name, {})}
             results.append(evaluate_rows(encoders, source.labels, source.split, component.load(), range(seeds), chosen))

@@ -21,7 +21,8 @@ class SelfSupervised(TransformerMixin, BaseEstimator):
     """Pre-trains a row-wise recipe in `fit`, without labels, and embeds rows in `transform`.
 
     recipe: a recipe's name. parameters: values for its parameters, without `data`. seed: decides everything. out: folder to keep the run
-    in; None keeps nothing. After fitting, `encoder_` is the embedder and `n_features_in_` the number of columns.
+    in; None keeps nothing. overwrite: let a second fit replace the run in `out`. After fitting, `encoder_` is the embedder and
+    `n_features_in_` the number of columns.
 
     >>> from sklearn.pipeline import Pipeline
     >>> from sklearn.linear_model import LogisticRegression
@@ -32,12 +33,19 @@ class SelfSupervised(TransformerMixin, BaseEstimator):
     """
 
     def __init__(
-        self, recipe: str = "core/pair", *, parameters: Mapping[str, Any] | None = None, seed: int = 0, out: str | Path | None = None
+        self,
+        recipe: str = "core/pair",
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        out: str | Path | None = None,
+        overwrite: bool = False,
     ) -> None:
         self.recipe = recipe
         self.parameters = parameters
         self.seed = seed
         self.out = out
+        self.overwrite = overwrite
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Pre-train on rows X (N, F); y is not looked at."""
@@ -48,7 +56,7 @@ class SelfSupervised(TransformerMixin, BaseEstimator):
             with tempfile.TemporaryDirectory() as folder:
                 pretrain(recipe, folder, seed=self.seed)
         else:
-            pretrain(recipe, self.out, seed=self.seed)
+            pretrain(recipe, self.out, seed=self.seed, overwrite=self.overwrite)
         self.encoder_ = recipe.embedder
         self.n_features_in_ = rows.shape[1]
         return self

@@ -48,6 +48,6 @@ class Stops:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
-        if self.forward and number == signal.SIGTERM:  # a terminal sends SIGINT to all of them by itself
+        if self.forward:  # to be asked twice, by a terminal too, is to be asked once
             for child in multiprocessing.active_children():
                 child.terminate()

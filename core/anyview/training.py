@@ -18,8 +18,10 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from anyview.combiners.weighted_sum import WeightedSum
 from anyview.data.source import Batch, Epoch, Source
 from anyview.distributed import any_rank
 from anyview.errors import UserError
@@ -27,7 +29,7 @@ from anyview.folder import RunFolder
 from anyview.monitor import Monitor, make_loggers
 from anyview.pretrainer import Pretrainer, StepInput
 from anyview.progress import ProgressLine
-from anyview.recipe import Recipe, Stage
+from anyview.recipe import OptimizerMaker, Recipe, Stage
 from anyview.run import Run, build, check_same, recipe_record
 from anyview.stops import CheckpointClock, Stops
 from anyview.views.draws import Draws, derive_seed
@@ -35,11 +37,14 @@ from anyview.views.draws import Draws, derive_seed
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its rank-by-rank greetings would fill a pipe
 
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+
 class TrainingStoppedError(UserError):
     """A loss left the finite numbers; the sentence names the term, the step and what was kept."""
 
 
-class InterruptedRunError(Exception):
+class InterruptedRunError(KeyboardInterrupt):
     """The run was asked to stop, has finished its step and saved."""
 
 
@@ -89,12 +94,17 @@ def pretrain(
     options = Options(seed, devices, accelerator, precision, checkpoint_every, log_every, tuple(loggers), quiet)
     if isinstance(recipe, str):
         recipe = build(recipe, values, seed=seed, preset=preset)
+    elif values or preset:
+        raise UserError(
+            f"a recipe that is built already takes no {', '.join([*values, *(['preset'] if preset else [])])}; pass it to its function"
+        )
     _check_options(recipe, options)
     folder = RunFolder(out)
+    fabric = _fabric(folder, options)
     if os.environ.get("RANK", "0") != "0":  # started by torchrun: rank 0 keeps the folder
-        _launch(recipe, folder, options, resume)
+        _launch(fabric, recipe, folder, options, resume)
         return Run(folder, recipe)
-    record = recipe_record(recipe, seed)
+    record = recipe_record(recipe, seed, precision)
     if resume:
         check_same(RunFolder.existing(out), record)
     else:
@@ -103,26 +113,46 @@ def pretrain(
         if not resume:
             folder.clear()
             folder.write_recipe(record)
-        _launch(recipe, folder, options, resume)
+        _launch(fabric, recipe, folder, options, resume)
     return Run(folder, recipe)
 
 
-def _launch(recipe: Recipe, folder: RunFolder, options: Options, resume: bool) -> None:
-    """Run `_train` in one process, in the processes that torchrun started, or in new ones."""
-    spawns = options.devices > 1 and "TORCHELASTIC_RUN_ID" not in os.environ
-    strategy: Any = DDPStrategy(start_method="spawn") if spawns else "auto"
-    fabric = Fabric(
-        accelerator=options.accelerator,
-        devices=options.devices,
-        strategy=strategy,
-        precision=options.precision,  # type: ignore[arg-type]
-        loggers=make_loggers(options.loggers, folder.path / "logs"),
-    )
+def _under_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def _fabric(folder: RunFolder, options: Options) -> Fabric:
+    """Fabric for one process, for those that torchrun started, or for new ones; raises UserError for devices that are not there."""
+    strategy: Any = "auto"
+    if _under_torchrun():
+        strategy = DDPStrategy()
+    elif options.devices > 1:
+        strategy = DDPStrategy(start_method="spawn")
+    try:
+        return Fabric(
+            accelerator=options.accelerator,
+            devices=int(os.environ["LOCAL_WORLD_SIZE"]) if _under_torchrun() else options.devices,
+            num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")) if _under_torchrun() else 1,
+            strategy=strategy,
+            precision=options.precision,  # type: ignore[arg-type]
+            loggers=make_loggers(options.loggers, folder.path / "logs"),
+        )
+    except (ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
+        asked = f"--accelerator {options.accelerator} --devices {options.devices}"
+        raise UserError(f"{asked} was asked for, and cannot be had ({' '.join(str(error).split())}); see `anyview doctor`") from error
+
+
+def _launch(fabric: Fabric, recipe: Recipe, folder: RunFolder, options: Options, resume: bool) -> None:
+    """Run `_train` in this process, or in new ones; then the recipe's embedder is the trained one, wherever it was trained."""
     job = _Job(recipe, folder, options, resume)
-    if spawns:
+    if options.devices > 1 and not _under_torchrun():
         with Stops(forward=True):
             problem = fabric.launch(_train, job)  # type: ignore[arg-type]
+        if problem is None:
+            recipe.embedder.load_state_dict(folder.load_encoder())
     else:
+        if _under_torchrun():
+            fabric.launch()
         problem = _train(fabric, job)
     if problem is not None:
         raise problem
@@ -142,7 +172,7 @@ def _unpack(content: bytes) -> _Job:
     return _Job(*pickle.loads(content))
 
 
-def _train(fabric: Fabric, job: _Job) -> Exception | None:
+def _train(fabric: Fabric, job: _Job) -> UserError | InterruptedRunError | None:
     """All stages, in one process of possibly several; a user's error is handed back, so that it crosses process borders whole."""
     if fabric.world_size > 1 and fabric.device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // fabric.world_size))
@@ -180,6 +210,8 @@ class _Training:
         done = saved["total"] if saved else 0
         shown = self.fabric.is_global_zero and not self.options.quiet
         with ProgressLine(sum(self.lengths), done=done, shown=shown) as progress:
+            if self.recipe.couples_rows and any(stage.accumulate > 1 for stage in self.recipe.stages):
+                progress.warn("the loss compares the rows of a batch, so accumulating batches is not the same as one larger batch")
             for number in range(first, len(self.recipe.stages)):
                 self._run_stage(number, progress, saved if number == first else None)
         if self.fabric.is_global_zero:
@@ -203,7 +235,7 @@ class _Training:
                 group["lr"] = group["initial_lr"] * stage.schedule(step, steps)
             losses, weights = self._accumulate(stage, pretrainer, module, batches, step, steps)
             if stage.clip is not None:
-                self.fabric.clip_gradients(module, optimizer, max_norm=stage.clip)
+                self.fabric.clip_gradients(module, optimizer, max_norm=stage.clip, error_if_nonfinite=False)
             optimizer.step()
             optimizer.zero_grad()
             pretrainer.after_step(step + 1, steps)
@@ -228,7 +260,8 @@ class _Training:
             shown = next(batches)
             shown.number, shown.steps = step, steps
             with self.fabric.no_backward_sync(module, enabled=part + 1 < stage.accumulate):
-                losses = module(shown)
+                module(shown)
+                losses = pretrainer.losses
                 self._check_finite({name: float(loss.detach()) for name, loss in losses.items()}, step)
                 scaled = {name: loss / stage.accumulate for name, loss in pretrainer.by_task(losses).items()}
                 shared = [p for p in pretrainer.encoder.parameters() if p.requires_grad]
@@ -256,18 +289,26 @@ class _Training:
         broken = [f"the loss {name!r} became {loss:g}" for name, loss in losses.items() if not math.isfinite(loss)]
         if not any_rank(bool(broken), self.fabric.device):
             return
-        kept = self.folder.checkpoints()
-        state = f"the checkpoint {str(kept[-1])!r} is kept" if kept else "no checkpoint had been written yet"
         what = broken[0] if broken else "a loss of another rank became NaN or infinite"
-        raise TrainingStoppedError(f"{what} at step {step + 1}; {state}; try a smaller learning rate or gradient clipping")
+        raise TrainingStoppedError(f"{what} at step {step + 1}; {self._kept()}; try a smaller learning rate or gradient clipping")
 
     def _save(self, stage: int, step: int, optimizer: Any) -> None:
         """Write a checkpoint after `step` of the stage."""
+        total = self.offset(stage) + step
+        broken = [name for name, value in self.pretrainers[stage].named_parameters() if not torch.isfinite(value).all()]
+        if broken:
+            raise TrainingStoppedError(
+                f"the weights {broken[0]!r} became NaN or infinite by step {step}, from a gradient that was; {self._kept()}; "
+                "try a smaller learning rate or gradient clipping"
+            )
         if not self.fabric.is_global_zero:
             return
-        total = self.offset(stage) + step
         place = {"stage": stage, "step": step, "total": total}
         self.folder.save_checkpoint({**place, "modules": self.modules.state_dict(), "optimizer": optimizer.state_dict()}, total)
+
+    def _kept(self) -> str:
+        kept = self.folder.checkpoints()
+        return f"the checkpoint {str(kept[-1])!r} is kept" if kept else "no checkpoint had been written yet"
 
     def offset(self, stage: int) -> int:
         """Steps of all earlier stages."""
@@ -276,10 +317,18 @@ class _Training:
 
 def _optimizer(stage: Stage, pretrainer: Pretrainer) -> torch.optim.Optimizer:
     """The stage's optimiser, which remembers the learning rates that the schedule multiplies."""
-    optimizer = stage.optimizer([p for p in pretrainer.parameters() if p.requires_grad])
+    optimizer = _checked(stage.optimizer, [p for p in pretrainer.parameters() if p.requires_grad])
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer
+
+
+def _checked(make: OptimizerMaker, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """An optimiser; raises UserError when it refuses its settings."""
+    try:
+        return make(parameters)
+    except ValueError as error:
+        raise UserError(f"the optimiser refuses its settings ({error}); check the learning rate and the weight decay") from error
 
 
 class _Mover:
@@ -304,15 +353,35 @@ def steps_of(stage: Stage, source: Source) -> int:
 
 
 def _check_options(recipe: Recipe, options: Options) -> None:
-    sources = [stage.source or recipe.source for stage in recipe.stages]
-    if options.devices > 1:
-        for source in sources:
-            if not source.divisible:
-                asked = f"--devices {options.devices} was asked for"
-                raise UserError(f"{asked}, and the data set {source.name!r} is one piece that processes cannot share; use --devices 1")
-    for stage, source in zip(recipe.stages, sources, strict=True):
-        if steps_of(stage, source) < 1:
-            raise UserError(
-                f"stage {stage.name!r} has no step: {stage.epochs} epochs of {source.steps(stage.batch_size)} batches with accumulate "
-                f"{stage.accumulate}; give more epochs or accumulate less"
-            )
+    """Raise UserError for what cannot be carried out, before anything is written."""
+    if options.precision not in PRECISIONS:
+        raise UserError(f"there is no precision {options.precision!r}; choose {', '.join(PRECISIONS)}")
+    for name in ("devices", "checkpoint_every", "log_every"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} takes at least 1, and was given {value}")
+    if not 0 <= options.seed < 2**63:
+        raise UserError(f"--seed takes 0 to 2^63 - 1, and was given {options.seed}")
+    processes = int(os.environ["WORLD_SIZE"]) if _under_torchrun() else options.devices
+    for stage in recipe.stages:
+        _check_stage(stage, stage.source or recipe.source, options, processes)
+
+
+def _check_stage(stage: Stage, source: Source, options: Options, processes: int) -> None:
+    if processes > 1 and not source.divisible:
+        asked = f"--devices {processes} was asked for"
+        raise UserError(f"{asked}, and the data set {source.name!r} is one piece that processes cannot share; use --devices 1")
+    rows = min(stage.batch_size or len(source), len(source))
+    if rows < processes:
+        raise UserError(f"a batch of {rows} rows cannot be shared by {processes} processes; make the batch larger or use fewer devices")
+    modules = [module for task in stage.tasks for module in task.objective.modules()] + list(stage.encoder.modules())
+    coupled = any(task.objective.needs.couples_rows for task in stage.tasks) or any(isinstance(m, nn.BatchNorm1d) for m in modules)
+    if rows < 2 and coupled:
+        raise UserError(f"a batch of {rows} row was asked for, and this recipe compares or normalises over rows; give at least two")
+    if options.precision == "16-mixed" and not isinstance(stage.combiner, WeightedSum):
+        name = type(stage.combiner).__name__
+        raise UserError(f"{name} reads gradients that 16-mixed scales; choose the precision bf16-mixed or 32-true")
+    if steps_of(stage, source) < 1:
+        found = f"{stage.epochs} epochs of {source.steps(stage.batch_size)} batches with accumulate {stage.accumulate}"
+        raise UserError(f"stage {stage.name!r} has no step: {found}; give more epochs or accumulate less")
+    _checked(stage.optimizer, [nn.Parameter(torch.zeros(1))])

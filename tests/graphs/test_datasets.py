@@ -114,8 +114,8 @@ def test_own_masks_are_one_split_or_several(tmp_path: Path, arrays: dict[str, np
     one = open_graph(saved(tmp_path, arrays, train_mask=masks[0], val_mask=masks[1], test_mask=masks[2]))
     assert one.split(5).name == "given"
     assert one.split(5).test.tolist() == [2]
-    columns = np.eye(6, dtype=bool)[:, :2]
-    several = open_graph(saved(tmp_path, arrays, train_mask=columns, val_mask=columns, test_mask=columns))
+    columns = np.eye(6, dtype=bool)
+    several = open_graph(saved(tmp_path, arrays, train_mask=columns[:, :2], val_mask=columns[:, 2:4], test_mask=columns[:, 4:]))
     assert several.split(1).name == "given 2 of 2"
     assert several.split(1).train.tolist() == [1]
 
@@ -202,7 +202,7 @@ def test_what_is_no_graph_is_told_in_one_sentence(
         ("from,to\n0,1\n", "first,label\n1,a\n2,\n", "leaves 1 labels empty"),
         ("from,to\na,b\n", "id,first\na,1\na,2\n", "repeated ids"),
         ("from,to\n0,1\n", "first,second\n1,2\n3\n", "line 3 of .* has 1 cells"),
-        ("from,to\n", "first\n1\n", "has 1 lines"),
+        ("from,to\n", "first\n1\n", "has a header and no edges"),
     ],
 )
 def test_tables_that_do_not_fit(tmp_path: Path, edges: str, features: str, message: str) -> None:
@@ -284,3 +284,47 @@ def test_large_sets_are_standardised(tmp_path: Path, monkeypatch: pytest.MonkeyP
     x = open_graph("ogbn-arxiv").features()
     np.testing.assert_allclose(x.mean(0), 0.0, atol=1e-6)
     np.testing.assert_allclose(x.std(0), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"y": np.array([0.1, 0.9, 1.7, 0, 1, 2])}, "no whole numbers"),
+        ({"train_mask": np.eye(6, dtype=bool)[0]}, "masks for train only"),
+        ({part: np.arange(6) for part in ("train_mask", "val_mask", "test_mask")}, "is no mask"),
+        ({part: np.eye(6, dtype=bool)[0] for part in ("train_mask", "val_mask", "test_mask")}, "more than one part of its split"),
+        ({"x": np.array(["a"] * 6)}, "no array of numbers"),
+        ({"x": np.float32(3)}, "of shape"),
+    ],
+)
+def test_labels_and_masks_that_mean_something_else(
+    tmp_path: Path, arrays: dict[str, np.ndarray], changes: dict[str, np.ndarray], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        open_graph(saved(tmp_path, arrays, **changes))
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.npz", b""), ("b.npz", b"PK no zip"), ("c.pt", b"text"), ("d.pt", b"")])
+def test_damaged_files_are_one_sentence(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=name):
+        open_graph(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("features", "sentence"),
+    [("1,2\n3,4\n", "holds numbers only"), ("f,f\n1,2\n3,4\n", "repeated or empty"), ("f,\n1,2\n3,4\n", "repeated or empty")],
+)
+def test_headers_that_would_lose_columns(tmp_path: Path, features: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        open_graph(tables(tmp_path, "0,1\n", features))
+
+
+def test_names_of_inductive_sets_are_refused() -> None:
+    for name in ("ppi", "reddit"):
+        with pytest.raises(UserError, match="cannot read yet"):
+            open_graph(name)
+
+
+def test_full_names_are_names() -> None:
+    assert open_graph("graphs/digits").name == "digits"

@@ -21,6 +21,8 @@ def demo(*, out: str = "runs/demo", seeds: int = 3, overwrite: bool = False) -> 
     from anyview.evaluation.protocol import table
     from anyview.training import pretrain
 
+    if seeds < 1:
+        raise UserError(f"--seeds takes at least 1, and was given {seeds}")
     recipes = _with_demo()
     if not recipes:
         raise UserError("no installed plugin has a demo; pip install 'anyview[all]'")

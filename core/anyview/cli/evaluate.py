@@ -15,7 +15,7 @@ PROG = "anyview evaluate DIR"
 def options(
     folder: str,
     *,
-    protocol: str = "linear",
+    protocol: str | None = None,
     data: str | None = None,
     seeds: int = 5,
     data_root: str | None = None,
@@ -25,7 +25,7 @@ def options(
 
     Args:
         folder: the run
-        protocol: one or more, with commas (anyview list evaluations); options follow as --PROTOCOL.OPTION
+        protocol: one or more, with commas (default: linear, or none without labels); options follow as --PROTOCOL.OPTION
         data: other data than the run's own, as a name or a path
         seeds: how many seeds; splits that are drawn are drawn anew for each
         data_root: folder that named data sets are found under (default: $ANYVIEW_DATA)
@@ -37,7 +37,8 @@ def run(arguments: list[str]) -> int:
     """Evaluate a run."""
     own, of_protocols = _divide(arguments)
     chosen = parse_command(options, own, PROG)
-    names = [host().find("evaluations", name.strip()).name for name in chosen["protocol"].split(",")]
+    asked = chosen["protocol"]
+    names = [host().find("evaluations", name.strip()).name for name in (asked or "linear").split(",")]
     settings = _protocol_options(names, of_protocols)
     if chosen["seeds"] < 1:
         raise UserError(f"--seeds takes at least 1, and was given {chosen['seeds']}")
@@ -46,17 +47,17 @@ def run(arguments: list[str]) -> int:
     from anyview.run import load
 
     trained = load(chosen["folder"])
-    results = trained.evaluate(names, data=chosen["data"], seeds=chosen["seeds"], options=settings)
+    results = trained.evaluate(names if asked else None, data=chosen["data"], seeds=chosen["seeds"], options=settings)
     source = trained.open(chosen["data"])
     content = trained.folder.evaluations()[source.name]
     if chosen["json"]:
-        asked = {result.protocol: content["protocols"][result.protocol] for result in results}
-        print_json({"data": source.name, **content, "protocols": asked})
+        now = {result.protocol: content["protocols"][result.protocol] for result in results}
+        print_json({"data": source.name, **content, "protocols": now})
         return 0
     from anyview.evaluation.protocol import table
 
     out = make_console()
-    out.print(table(results))
+    out.print(table(results) if results else f"{source.name} has no labels: the label-free metrics alone")
     facts = [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in content["label_free"].items()]
     out.print(f"label-free: {', '.join(facts)}")
     return 0

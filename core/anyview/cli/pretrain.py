@@ -20,7 +20,7 @@ def options(
     seed: int = 0,
     devices: int = 1,
     accelerator: str = "auto",
-    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true",
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true",
     preset: str | None = None,
     config: str | None = None,
     resume: bool = False,
@@ -28,7 +28,7 @@ def options(
     data_root: str | None = None,
     checkpoint_every: int | None = None,
     log_every: int | None = None,
-    logger: list[Literal["csv", "tensorboard"]] | None = None,
+    logger: str | None = None,
 ) -> None:
     """How a run is carried out.
 
@@ -45,7 +45,7 @@ def options(
         data_root: folder that named data sets are found under (default: $ANYVIEW_DATA)
         checkpoint_every: steps between checkpoints (default: about once a minute)
         log_every: steps between lines of metrics.jsonl (default: about a hundred lines)
-        logger: also log to csv and/or tensorboard below the run's folder
+        logger: also log below the run's folder: csv, tensorboard, or both with a comma
     """
 
 
@@ -76,7 +76,9 @@ def _saved_record(flags: Sequence[str]) -> dict[str, Any]:
 
         _, parameters, record = read_record(Path(_value_of("--config", flags)))
         return {**record, "parameters": parameters}
-    if "resume" in given and "out" in given:
+    if any(word in ("--resume", "--resume=true") for word in flags):
+        if "out" not in given:
+            raise UserError("--resume goes on with the run in a folder, and none was named; add --out FOLDER")
         from anyview.folder import RunFolder
         from anyview.run import read_record
 
@@ -101,14 +103,14 @@ def _parse(component: Any, flags: Sequence[str], record: dict[str, Any]) -> tupl
     summary = (function.__doc__ or "").partition("\n")[0]
     parser = Parser(function.function, options, prog=f"anyview pretrain {component.full_name}", description=summary)
     _check_slots(function, parser.components(flags))
-    below = {**record.get("parameters", {}), **({"seed": record["seed"]} if "seed" in record else {})}
-    first = parser.parse(flags, defaults=below)
-    if record.get("parameters"):
-        parsed = first
-    else:
-        given = {name: first[name] for name in parser.given(flags) if name in function.signature.parameters}
-        resolved, _ = function.resolve(given, first["preset"])
-        parsed = parser.parse(flags, defaults={**below, **{name: value for name, value in resolved.items() if value is not None}})
+    below: dict[str, Any] = {name: record[name] for name in ("seed", "precision") if name in record}
+    saved = record.get("parameters", {})
+    first = parser.parse(flags, defaults={**below, **saved})
+    given = {name: first[name] for name in {*parser.given(flags), *saved} if name in function.signature.parameters}
+    asked = first["preset"] or str(record.get("preset") or "").rpartition("+")[2] or None
+    resolved, applied = function.resolve(given, asked)
+    parsed = parser.parse(flags, defaults={**below, **{name: value for name, value in resolved.items() if value is not None}})
+    parsed["preset"] = applied
     own = function.signature.parameters
     return {name: parsed[name] for name in own}, {name: parsed[name] for name in parser.names if name not in own}
 
@@ -128,8 +130,9 @@ def _train(name: str, values: dict[str, Any], chosen: dict[str, Any]) -> int:
     from anyview.run import build
     from anyview.training import InterruptedRunError, pretrain
 
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    recipe = build(name, values, seed=chosen["seed"], preset=chosen["preset"])
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    recipe = build(name, values, seed=chosen["seed"])
+    recipe.preset = chosen["preset"]
     out = chosen["out"] or f"runs/{name.rpartition('/')[2]}-{recipe.source.name.rpartition('/')[2]}"
     _announce(console, recipe)
     try:
@@ -144,7 +147,7 @@ def _train(name: str, values: dict[str, Any], chosen: dict[str, Any]) -> int:
             overwrite=chosen["overwrite"],
             checkpoint_every=chosen["checkpoint_every"],
             log_every=chosen["log_every"],
-            loggers=chosen["logger"] or (),
+            loggers=[name.strip() for name in (chosen["logger"] or "").split(",") if name.strip()],
             quiet=False,
         )
     except InterruptedRunError as stop:

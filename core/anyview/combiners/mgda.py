@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from anyview.combiners.combiner import Backward, Combiner, shared_gradients
+from anyview.combiners.weighted_sum import WeightedSum
+from anyview.distributed import mean_over_ranks
 
 
 def min_norm_weights(gram: Tensor, *, iterations: int = 250, tolerance: float = 1e-5) -> Tensor:
@@ -66,12 +68,14 @@ class MGDA(Combiner):
     def backward(
         self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter], run: Backward, generator: torch.Generator
     ) -> dict[str, float]:
+        if not shared:
+            return WeightedSum().backward(losses, shared, run, generator)
         gradients = shared_gradients(losses, shared)
         scale = torch.ones(len(losses), device=gradients.device)
         if self.normalise in ("l2", "loss+"):
             scale = scale * gradients.norm(dim=1)
         if self.normalise in ("loss", "loss+"):
-            scale = scale * torch.stack([loss.detach().float() for loss in losses.values()])
+            scale = scale * mean_over_ranks(torch.stack([loss.detach().float() for loss in losses.values()])).abs()
         gradients = gradients / scale.clamp_min(1e-12)[:, None]
         weights = min_norm_weights(gradients @ gradients.T).tolist()
         run(torch.stack([w * loss for w, loss in zip(weights, losses.values(), strict=True)]).sum())

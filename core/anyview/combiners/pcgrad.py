@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from anyview.combiners.combiner import Backward, Combiner, shared_gradients
+from anyview.combiners.weighted_sum import WeightedSum
 
 
 def project_conflicts(gradients: Tensor, generator: torch.Generator) -> Tensor:
@@ -36,6 +37,8 @@ class PCGrad(Combiner):
     def backward(
         self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter], run: Backward, generator: torch.Generator
     ) -> dict[str, float]:
+        if not shared:
+            return WeightedSum().backward(losses, shared, run, generator)
         gradients = shared_gradients(losses, shared)
         weights = project_conflicts(gradients, generator)
         before = [None if p.grad is None else p.grad.clone() for p in shared]

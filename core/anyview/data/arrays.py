@@ -82,12 +82,12 @@ class ArraySource(Source):
         return self.x.flatten(1).numpy()
 
     def fingerprint(self) -> str:
-        return fingerprint(self.x, self.labels)
+        return fingerprint(self.x, self.labels, self.groups)
 
     def describe(self) -> dict[str, Any]:
         facts = super().describe()
         if self.labels is not None and self.labels.ndim == 1:
-            facts["classes"] = len(self.labels.unique())
+            facts["classes"] = len(self.labels[self.labels >= 0].unique())
         if self.groups is not None:
             facts["groups"] = len(self.groups.unique())
         return facts
@@ -154,7 +154,7 @@ def _read_npz(path: Path) -> ArraySource:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(f"{str(path)!r} cannot be read as a .npz file of plain arrays ({error}); write it with numpy.savez") from error
     if "x" not in arrays:
         raise UserError(f"{str(path)!r} has the arrays {sorted(arrays)} and none called 'x'; save the data as x, labels as y")
@@ -171,6 +171,8 @@ def _read_csv(path: Path) -> ArraySource:
     if not header or all(_is_number(cell) for cell in header):
         raise UserError(f"{str(path)!r} has no header; put the names of the columns on its first line")
     names = [cell.strip().lower() for cell in header]
+    if repeated := sorted({name for name in ("label", "group", "id") if names.count(name) > 1}):
+        raise UserError(f"the header of {str(path)!r} has {', '.join(repeated)} more than once; keep one column of that name")
     for number, line in enumerate(lines, start=2):
         if len(line) != len(names):
             raise UserError(f"line {number} of {str(path)!r} has {len(line)} cells and the header {len(names)}; make them equal")
@@ -204,6 +206,9 @@ def _numbers(x: Array, name: str) -> Tensor:
         tensor = torch.as_tensor(x if isinstance(x, Tensor) else np.asarray(x))
     except (TypeError, ValueError) as error:
         raise UserError(f"the data {name!r} cannot be read as numbers ({error}); give an array of numbers") from error
+    if tensor.is_complex():
+        raise UserError(f"the data {name!r} are complex numbers; give real ones, such as their parts side by side")
+    tensor = tensor.to(torch.float32)
     if tensor.ndim < 2 or tensor.numel() == 0:
         raise UserError(
             f"the data {name!r} has the shape {tuple(tensor.shape)}; give at least one sample and one number, as (samples, ...)"
@@ -214,21 +219,29 @@ def _numbers(x: Array, name: str) -> Tensor:
         raise UserError(
             f"the data {name!r} has missing or infinite numbers in {int(bad.sum())} rows, first in row {first}; fill or drop them"
         )
-    return tensor.to(torch.float32)
+    return tensor
 
 
 def _classes(values: Array, rows: int, what: str) -> Tensor:
-    """Numbers 0 .. classes - 1 in the sorted order of the values, (N,); several answers (N, L) as they are."""
+    """Numbers 0 .. classes - 1 in the sorted order of the values, (N,), -1 = unlabelled; several answers (N, L) as they are.
+
+    Unlabelled are negative numbers and empty words.
+    """
     array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
     _of_length(array, rows, what)
     if array.ndim > 1:
         return torch.as_tensor(array)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise UserError(f"the {what} have gaps; give every row one, or leave them out")
-    return torch.from_numpy(np.unique(array, return_inverse=True)[1])
+    known = array != "" if array.dtype.kind in "US" else array >= 0
+    numbers = np.full(rows, -1, dtype=np.int64)
+    numbers[known] = np.unique(array[known], return_inverse=True)[1]
+    return torch.from_numpy(numbers)
 
 
 def _of_length(values: Any, rows: int, what: str) -> Any:
+    if not np.ndim(values):
+        raise UserError(f"the {what} are a single value; give one for each of {rows} rows")
     if len(values) != rows:
         raise UserError(f"the {what} are {len(values)} and the rows {rows}; give one for each row")
     return values

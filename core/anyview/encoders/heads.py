@@ -9,6 +9,7 @@ from typing import Literal
 from torch import nn
 
 from anyview.encoders.norm import BatchNorm
+from anyview.errors import UserError
 
 LastLayer = Literal["linear", "norm", "norm without affine"]
 
@@ -33,6 +34,8 @@ def mlp(
     >>> [type(layer).__name__ for layer in mlp(8, 16, 4)]
     ['Linear', 'BatchNorm', 'ReLU', 'Linear']
     """
+    if min(widths) < 1:
+        raise UserError(f"a head needs layers of width 1 or more, and {', '.join(map(str, widths))} were asked for")
     layers: list[nn.Module] = []
     for position, (width, following) in enumerate(pairwise((dim, *widths))):
         is_last = position == len(widths) - 1

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from anyview.encoders.encoder import Encoder, Encoding
 from anyview.encoders.norm import BatchNorm
+from anyview.errors import UserError
 from anyview.views.view import Mask, View
 
 
@@ -24,6 +25,8 @@ class MLP(Encoder):
 
     def __init__(self, features: int, *, hidden: int = 256, dim: int = 128, layers: int = 3, masked: bool = False) -> None:
         super().__init__()
+        if min(hidden, dim, layers) < 1:
+            raise UserError(f"an MLP needs at least one layer of width 1; found {layers} layers, hidden {hidden}, dim {dim}")
         self.dim = dim
         widths = [features] + [hidden] * (layers - 1)
         self.inner = nn.ModuleList(

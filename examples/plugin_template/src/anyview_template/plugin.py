@@ -5,6 +5,7 @@ from __future__ import annotations
 from anyview.plugins import hookimpl
 
 api = 1
+install = "anyview-template"  # what to tell whoever lacks a dependency
 
 
 @hookimpl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from anyview.data.source import Batch
+from anyview.errors import UserError
 from anyview.views.draws import Draws
 from anyview.views.maker import Gives, ViewMaker
 from anyview.views.view import View, ViewSet
@@ -17,6 +18,8 @@ class HiddenColumns(ViewMaker):
     gives = Gives(views=2)
 
     def __init__(self, rate: float = 0.3) -> None:
+        if not 0 <= rate < 1:
+            raise UserError(f"rate is the share of columns to hide, from 0 to below 1, and {rate} was given; choose one such as 0.3")
         self.rate = rate
 
     def __call__(self, batch: Batch, draws: Draws) -> ViewSet:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from anyview_graphs.graph import Edges
 from anyview_graphs.sparse import csr, full_precision, product
@@ -65,6 +66,7 @@ class _Aggregate(torch.autograd.Function):
         return _gather(edges, weights, z)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         return _gather_back(ctx.edges, ctx.weights, gradients[0].contiguous()), None, None
 
@@ -79,6 +81,7 @@ class _Attend(torch.autograd.Function):
         return _gather(edges, alpha if keep is None else alpha * keep, z)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
         z, alpha, rising = ctx.saved_tensors
         edges, keep, gradient = ctx.edges, ctx.keep, gradients[0].contiguous()

@@ -143,15 +143,18 @@ def _read_file(path: Path) -> Raw:
 
 
 def _by_name(name: str) -> GraphSource:
+    name = name.removeprefix("graphs/")
     if name.lower() in KNOWN:
         return KNOWN[name.lower()]()
+    if name.lower() in INDUCTIVE:
+        raise UserError(f"{name} is learned from its training graphs alone, which anyview cannot read yet; choose another data set")
     folder = find_folder(name)
     for path in (folder / f"{name}.npz", folder / "raw" / f"{name}.npz") if folder else ():
         if path.is_file():
             return as_source(readers.read_npz(path), name)
     if Path(name).exists() or "/" in name or "." in name:
         raise UserError(f"{name!r} is no .npz or .pt file; give one of those, or an edge list with features as edges.csv,features.csv")
-    raise unknown("graph data set", name, KNOWN, look="anyview list datasets --for graphs")
+    raise unknown("graph data set", name, KNOWN, look="anyview list datasets")
 
 
 def find_folder(name: str) -> Path | None:
@@ -202,6 +205,9 @@ KNOWN: dict[str, Callable[[], GraphSource]] = {
     "digits": digits,
 }
 """Data sets that are prepared as published, by name."""
+
+INDUCTIVE = ("ppi", "reddit")
+"""Published with presets for GraphMAE, but pre-trained on training graphs alone: read as one graph they would give other figures."""
 
 
 def _planetoid(name: str) -> Raw:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from anyview.encoders.encoder import Encoder, Encoding
+from anyview.errors import UserError
 from anyview.views.view import View
 from anyview_graphs.graph import Graph
 from anyview_graphs.layers import Activation, GraphAttentionLayer, GraphConvolutionLayer, GraphIsomorphismLayer, GraphLayer, Norm, Rows
@@ -124,4 +125,8 @@ class GraphIsomorphism(GraphEncoder):
 
 def _widths(features: int, hidden: int, layers: int) -> list[int]:
     """Input width of every layer."""
+    if layers < 1 or hidden < 1:
+        raise UserError(
+            f"a graph encoder needs at least one layer of width 1, and {layers} layers of width {hidden} were asked for; give more"
+        )
     return [features] + [hidden] * (layers - 1)

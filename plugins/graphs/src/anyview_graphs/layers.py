@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from anyview.encoders.norm import BatchNorm
 from anyview.errors import UserError
@@ -40,6 +41,7 @@ class _PReLU(torch.autograd.Function):
         return nn.functional.prelu(x, slope)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         x, slope = ctx.saved_tensors
         gradient = gradients[0].contiguous()

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Objective, Step
@@ -18,7 +19,10 @@ from anyview_graphs.layers import Norm
 from anyview_graphs.sparse import full_precision, product, select_rows, transposed
 
 EPS = 1e-12
-"""Norms below this count as this, so that a row of zeros has cosine 0 with everything."""
+"""Norms below this count as this, so that a row of zeros has cosine 0 with everything. A prediction of exact zeros (a hidden node whose
+neighbours are all hidden, while the bias is still 0) therefore has a gradient of up to 1 / EPS on the bias, in the plain form too."""
+CANCELLED = 1e-3
+"""How far beyond 1 a cosine may come out before its row counts as a prediction that cancels to nothing, with cosine 0."""
 
 
 def scaled_cosine_error(predicted: Tensor, target: Tensor, alpha: float = 3.0) -> Tensor:
@@ -125,15 +129,17 @@ class _FactoredError(torch.autograd.Function):
         squared = ((gram + 2.0 * tilt) * codes).sum(1) + bias @ bias
         norm = squared.clamp(min=0.0).sqrt().clamp(min=EPS)
         cosine = ((seen * codes).sum(1) + offset) / (norm * length)
-        gap = (1.0 - cosine).clamp(min=0.0)
+        cancelled = cosine.abs() > 1.0 + CANCELLED  # W s + b is nearly 0 and its square is rounding noise: no direction to learn from
+        gap = (1.0 - cosine.masked_fill(cancelled, 0.0)).clamp(min=0.0, max=2.0)
         # how the loss moves with <prediction, target> and with |prediction|^2, per row
-        slope = gap.pow(alpha - 1.0).mul_(-alpha / gap.numel())
+        slope = gap.pow(alpha - 1.0).mul_(-alpha / gap.numel()).masked_fill_(cancelled, 0.0)
         by_square = torch.where(squared > EPS * EPS, -0.5 * slope * cosine / norm.square(), 0.0)
         ctx.save_for_backward(codes, weight, bias, seen, gram + tilt, slope / (norm * length), by_square)
         ctx.target = target
         return gap.pow(alpha).mean()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         codes, weight, bias, seen, pulled, by_product, by_square = ctx.saved_tensors
         by_product, by_square = by_product * gradients[0], 2.0 * by_square * gradients[0]

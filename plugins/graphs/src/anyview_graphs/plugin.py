@@ -43,5 +43,6 @@ def datasets() -> dict[str, str]:
         "cora": "anyview_graphs.datasets:cora",
         "citeseer": "anyview_graphs.datasets:citeseer",
         "pubmed": "anyview_graphs.datasets:pubmed",
+        "ogbn-arxiv": "anyview_graphs.datasets:ogbn_arxiv",
         "digits": "anyview_graphs.datasets:digits",
     }

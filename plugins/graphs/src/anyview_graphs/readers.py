@@ -8,6 +8,8 @@ from __future__ import annotations
 import csv
 import importlib
 import pickle
+import struct
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -56,10 +58,16 @@ def check(raw: Raw, name: str) -> None:
         raise UserError(f"{name!r} has no edge between two different nodes; a graph method needs some, or use features without a graph")
     if bad := int((~raw.x.isfinite()).sum()):
         raise UserError(f"{name!r} has {bad} features that are NaN or infinite; replace them before training")
+    if raw.labels is not None and raw.labels.ndim not in (1, 2):
+        raise UserError(f"{name!r} has labels of shape {tuple(raw.labels.shape)}; give (N,) classes or (N, L) yes/no answers")
     if raw.labels is not None and raw.labels.shape[0] != nodes:
         raise UserError(f"{name!r} has {raw.labels.shape[0]} labels for {nodes} nodes; give one per node or none")
     if raw.masks is not None and any(mask.shape[1] != nodes for mask in raw.masks):
         raise UserError(f"{name!r} has split masks of shape {tuple(raw.masks[0].shape)} for {nodes} nodes; give (N,) or (S, N)")
+    if raw.masks is not None and len({len(mask) for mask in raw.masks}) != 1:
+        raise UserError(f"{name!r} has {[len(mask) for mask in raw.masks]} masks for train, validation and test; give equally many of each")
+    if raw.masks is not None and (shared := int((sum(mask.int() for mask in raw.masks) > 1).sum())):
+        raise UserError(f"{name!r} has {shared} nodes in more than one part of its split; make train, validation and test disjoint")
 
 
 def read_npz(path: Path) -> Raw:
@@ -67,7 +75,7 @@ def read_npz(path: Path) -> Raw:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(f"{str(path)!r} cannot be read as plain arrays ({error}); save it with numpy.savez and without objects") from error
     return from_arrays(arrays, str(path))
 
@@ -81,7 +89,7 @@ def read_pt(path: Path) -> Raw:
     try:
         with torch.serialization.safe_globals([Data, DataEdgeAttr, DataTensorAttr, GlobalStorage]):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, AttributeError, ValueError, TypeError, struct.error) as error:
         raise UserError(
             f"{str(path)!r} holds more than a PyG Data or tensors, or is damaged; save the Data object itself with torch.save"
         ) from error
@@ -99,18 +107,16 @@ def from_arrays(arrays: Mapping[str, Any], name: str) -> Raw:
     """A graph from named arrays or tensors, under the names in KEYS."""
 
     def find(key: str) -> Tensor | None:
-        return next((torch.as_tensor(arrays[word]) for word in KEYS[key] if arrays.get(word) is not None), None)
+        return next((_tensor(arrays[word], word, name) for word in KEYS[key] if arrays.get(word) is not None), None)
 
     edges, x = find("edge_index"), find("x")
     if edges is None or x is None:
         lacks, key = ("edges", "edge_index") if edges is None else ("features", "x")
-        raise UserError(f"{name} has no {lacks}: there is {', '.join(sorted(arrays)) or 'nothing'}; add an array {key!r}")
-    x = x.to_dense() if x.layout != torch.strided else x
-    train, validation, test = (find(part) for part in ("train", "validation", "test"))
-    masks = None
-    if train is not None and validation is not None and test is not None:
-        masks = (_as_rows(train, x.shape[0]), _as_rows(validation, x.shape[0]), _as_rows(test, x.shape[0]))
-    return Raw(_two_rows(edges, name, pairs=arrays.get("edge_index") is None), x.float(), _classes(find("y")), masks)
+        raise UserError(f"{name} has no {lacks}: there is {', '.join(sorted(map(str, arrays))) or 'nothing'}; add an array {key!r}")
+    if x.ndim != 2 or x.is_complex():
+        raise UserError(f"{name} has features of shape {tuple(x.shape)}, {x.dtype}; give real numbers of shape (N, F)")
+    masks = _masks({part: find(part) for part in ("train", "validation", "test")}, x.shape[0], name)
+    return Raw(_two_rows(edges, name, pairs=arrays.get("edge_index") is None), x.float(), _classes(find("y"), name), masks)
 
 
 def read_csv(edges: Path, features: Path) -> Raw:
@@ -123,6 +129,7 @@ def read_csv(edges: Path, features: Path) -> Raw:
         if not path.is_file():
             raise UserError(f"there is no file {str(path)!r}; give two existing files as edges.csv,features.csv")
     header, *lines = _lines(features)
+    _check_header([word.strip().lower() for word in header], features)
     columns = {name.strip().lower(): [line[place] for line in lines] for place, name in enumerate(header)}
     ids, labels = columns.pop("id", None), columns.pop("label", None)
     try:
@@ -205,10 +212,34 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def _two_rows(index: Tensor, name: str, *, pairs: bool) -> Tensor:
     """(2, E) from (2, E) or (E, 2); with two edges, `pairs` says which."""
-    if index.ndim != 2 or 2 not in index.shape or index.is_floating_point():
+    if index.ndim != 2 or 2 not in index.shape or index.is_floating_point() or index.dtype == torch.bool:
         raise UserError(f"{name} has edges of shape {tuple(index.shape)}, {index.dtype}; give whole numbers of shape (2, E) or (E, 2)")
     turned = index.shape[0] != 2 or (pairs and index.shape[1] == 2)
     return (index.t() if turned else index).long()
+
+
+def _tensor(value: Any, word: str, name: str) -> Tensor:
+    """An array of numbers as a dense tensor."""
+    try:
+        native = value.astype(value.dtype.newbyteorder("=")) if isinstance(value, np.ndarray) else value
+        tensor = torch.as_tensor(native)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{name} has {word!r} that is no array of numbers ({error}); give numbers") from error
+    return tensor.to_dense() if tensor.layout != torch.strided else tensor
+
+
+def _masks(found: Mapping[str, Tensor | None], nodes: int, name: str) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The three masks, each (S, N), or None where there is none; raises UserError for some of them, or for what is no mask."""
+    given = {part: mask for part, mask in found.items() if mask is not None}
+    if not given:
+        return None
+    if len(given) < len(found):
+        raise UserError(f"{name} has masks for {', '.join(given)} only; give train_mask, val_mask and test_mask, or none")
+    for part, mask in given.items():
+        if mask.ndim not in (1, 2) or not ((mask == 0) | (mask == 1)).all():
+            raise UserError(f"{name} has a {part} mask that is no mask; give True or False for every node, (N,) or (S, N)")
+    train, validation, test = (_as_rows(mask, nodes) for mask in given.values())
+    return train, validation, test
 
 
 def _as_rows(mask: Tensor, nodes: int) -> Tensor:
@@ -217,10 +248,12 @@ def _as_rows(mask: Tensor, nodes: int) -> Tensor:
     return mask.t() if mask.shape[1] != nodes and mask.shape[0] == nodes else mask
 
 
-def _classes(labels: Tensor | None) -> Tensor | None:
+def _classes(labels: Tensor | None, name: str) -> Tensor | None:
     """(N,) int64 classes, or (N, L) yes/no answers as they are."""
     if labels is None:
         return None
+    if labels.is_floating_point() and not (labels == labels.round()).all():
+        raise UserError(f"{name} has labels that are no whole numbers; give classes 0, 1, 2, ... (-1 = unlabelled)")
     labels = labels.squeeze(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
     return labels.long() if labels.ndim == 1 else labels
 
@@ -234,11 +267,29 @@ def _named_classes(words: list[str] | None, path: Path) -> Tensor | None:
     return torch.from_numpy(np.unique(words, return_inverse=True)[1].astype(np.int64))
 
 
-def _lines(path: Path) -> list[list[str]]:
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        lines = [line for line in csv.reader(stream) if line]
-    if len(lines) < 2:
-        raise UserError(f"{str(path)!r} has {len(lines)} lines; give a header and at least one line of data")
+def _check_header(names: list[str], path: Path) -> None:
+    if repeated := sorted({word or "(empty)" for word in names if names.count(word) > 1 or not word}):
+        raise UserError(f"the header of {str(path)!r} has repeated or empty names ({', '.join(repeated)}); give every column its own")
+    if all(_is_number(word) for word in names):
+        raise UserError(f"the first line of {str(path)!r} holds numbers only; give a header that names the columns")
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _lines(path: Path, *, least: int = 2) -> list[list[str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            lines = [line for line in csv.reader(stream) if line]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{str(path)!r} cannot be read as comma-separated text in UTF-8 ({error}); save it so") from error
+    if len(lines) < least:
+        raise UserError(f"{str(path)!r} has {len(lines)} lines; give at least {least}")
     uneven = next((number for number, line in enumerate(lines, 1) if len(line) != len(lines[0])), None)
     if uneven:
         raise UserError(
@@ -252,8 +303,12 @@ def _ends(path: Path, names: Sequence[str], features: Path) -> list[tuple[int, i
     row = {name.strip(): place for place, name in enumerate(names)}
     if len(row) != len(names):
         raise UserError(f"{str(features)!r} has {len(names) - len(row)} repeated ids; give every node its own")
-    lines = _lines(path)
-    start = 0 if all(cell.strip() in row for cell in lines[0][:2]) else 1
+    lines = _lines(path, least=1)
+    if len(lines[0]) < 2:
+        raise UserError(f"{str(path)!r} has one column; give two, both ends of an edge")
+    start = 0 if any(cell.strip() in row or _is_number(cell) for cell in lines[0][:2]) else 1
+    if start == len(lines):
+        raise UserError(f"{str(path)!r} has a header and no edges; give one line per edge")
     ends = []
     for number, (source, target) in enumerate(((line[0].strip(), line[1].strip()) for line in lines[start:]), start + 1):
         if source not in row or target not in row:

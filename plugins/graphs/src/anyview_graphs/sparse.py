@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from anyview_graphs import dropout
 
@@ -171,6 +172,7 @@ class _SparseLinear(torch.autograd.Function):
         return product(matrix, weight)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
         return None, product(transposed(ctx.matrix), gradients[0])
 
@@ -183,6 +185,7 @@ class _TokenLinear(torch.autograd.Function):
         return keep @ (weight * (scale * token.t()))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         token, weight, keep = ctx.saved_tensors
         shared = keep.t() @ gradients[0]

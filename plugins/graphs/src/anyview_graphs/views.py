@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -52,18 +54,23 @@ class MaskNodes(ViewMaker):
     def _hide(self, graph: Graph, draws: Draws) -> tuple[Mask, Tensor | None]:
         """The mask, and which row of x each node shows (None = all their own)."""
         nodes = graph.num_nodes
-        count = int(self.mask_rate * nodes)
+        count = _floor(self.mask_rate * nodes)
         if count == 0:
             raise UserError(f"mask_rate {self.mask_rate} hides none of {nodes} nodes; choose a larger rate or a larger graph")
         hidden = draws.permutation(nodes)[:count]
         if self.replace_rate == 0.0:
             return Mask(_marked(hidden, nodes)), graph.rows
         hidden_again = hidden[draws.permutation(count)]
-        noisy = int(self.replace_rate * count)
-        tokens, noise = hidden_again[: int((1.0 - self.replace_rate) * count)], hidden_again[count - noisy :]
+        noisy = _floor(self.replace_rate * count)
+        tokens, noise = hidden_again[: _floor((1.0 - self.replace_rate) * count)], hidden_again[count - noisy :]
         own = torch.arange(nodes, device=hidden.device) if graph.rows is None else graph.rows
         rows = own.index_copy(0, noise, own[draws.permutation(nodes)[:noisy]])
         return Mask(_marked(hidden, nodes), _marked(tokens, nodes)), rows
+
+
+def _floor(share: float) -> int:
+    """The floor of rate times count, where a rate such as 0.29 is not hit exactly by a binary number."""
+    return math.floor(share + 1e-9)
 
 
 def _marked(chosen: Tensor, length: int) -> Tensor:

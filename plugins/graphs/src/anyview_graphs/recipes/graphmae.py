@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+from anyview.errors import UserError
 from anyview.recipe import Recipe, Stage, Task, recipe
 from anyview.schedules import Constant, Cosine
 from anyview_graphs.datasets import open_graph
@@ -158,4 +159,6 @@ def _encoder(
         )
     if kind == "gcn":
         return GraphConvolution(features, hidden=hidden, layers=layers, norm=norm, residual=residual, input_dropout=input_dropout)
+    if residual:
+        raise UserError("--residual was asked for, and GIN layers have none; leave it out, or choose --encoder gat or gcn")
     return GraphIsomorphism(features, hidden=hidden, layers=layers, norm=norm, input_dropout=input_dropout)
