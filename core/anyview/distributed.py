@@ -43,12 +43,6 @@ def any_rank(flag: bool, device: torch.device | str = "cpu") -> bool:
     return flag if ranks() == 1 else bool(_all_reduced(torch.tensor(float(flag), device=device)) > 0)
 
 
-def barrier() -> None:
-    """Wait for all ranks."""
-    if ranks() > 1:
-        dist.barrier()
-
-
 def _all_reduced(value: Tensor) -> Tensor:
     total = value.detach().clone(memory_format=torch.contiguous_format)
     dist.all_reduce(total)
