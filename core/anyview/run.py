@@ -216,7 +216,7 @@ class Run:
         return _assemble(self.recipe.name, {**self.recipe.values, "data": outline}).embedder
 
     def _open(self, data: Any) -> Source:
-        source = _assemble(self.recipe.name, {**self.recipe.values, "data": data}).source
+        source = data if isinstance(data, Source) else _assemble(self.recipe.name, {**self.recipe.values, "data": data}).source
         expected = self.record["data"]["shape"]
         for key, value in source.shape.items():
             if value != expected.get(key):

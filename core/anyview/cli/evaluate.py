@@ -47,8 +47,8 @@ def run(arguments: list[str]) -> int:
     from anyview.run import load
 
     trained = load(chosen["folder"])
-    results = trained.evaluate(names if asked else None, data=chosen["data"], seeds=chosen["seeds"], options=settings)
     source = trained.open(chosen["data"])
+    results = trained.evaluate(names if asked else None, data=source, seeds=chosen["seeds"], options=settings)
     content = trained.folder.evaluations()[source.name]
     if chosen["json"]:
         now = {result.protocol: content["protocols"][result.protocol] for result in results}

@@ -168,7 +168,7 @@ def _read_csv(path: Path) -> ArraySource:
             header, *lines = [line for line in csv.reader(file) if line] or [[]]
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{str(path)!r} cannot be read as a .csv file ({error}); save it as UTF-8 text with commas") from error
-    if not header or all(_is_number(cell) for cell in header):
+    if not header or all(is_number(cell) for cell in header):
         raise UserError(f"{str(path)!r} has no header; put the names of the columns on its first line")
     names = [cell.strip().lower() for cell in header]
     if repeated := sorted({name for name in ("label", "group", "id") if names.count(name) > 1}):
@@ -193,7 +193,8 @@ def _cell(line: list[str], column: int, number: int, header: list[str], path: Pa
         raise UserError(f"{where} holds {line[column]!r}, which is no number; fill it in, or call the column label, group or id") from None
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a cell of a table can be read as a number."""
     try:
         float(cell)
     except ValueError:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anyview.data.arrays import is_number
 from anyview.errors import UserError
 
 PLANETOID_PARTS = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
@@ -270,16 +271,8 @@ def _named_classes(words: list[str] | None, path: Path) -> Tensor | None:
 def _check_header(names: list[str], path: Path) -> None:
     if repeated := sorted({word or "(empty)" for word in names if names.count(word) > 1 or not word}):
         raise UserError(f"the header of {str(path)!r} has repeated or empty names ({', '.join(repeated)}); give every column its own")
-    if all(_is_number(word) for word in names):
+    if all(is_number(word) for word in names):
         raise UserError(f"the first line of {str(path)!r} holds numbers only; give a header that names the columns")
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _lines(path: Path, *, least: int = 2) -> list[list[str]]:
@@ -306,7 +299,7 @@ def _ends(path: Path, names: Sequence[str], features: Path) -> list[tuple[int, i
     lines = _lines(path, least=1)
     if len(lines[0]) < 2:
         raise UserError(f"{str(path)!r} has one column; give two, both ends of an edge")
-    start = 0 if any(cell.strip() in row or _is_number(cell) for cell in lines[0][:2]) else 1
+    start = 0 if any(cell.strip() in row or is_number(cell) for cell in lines[0][:2]) else 1
     if start == len(lines):
         raise UserError(f"{str(path)!r} has a header and no edges; give one line per edge")
     ends = []
