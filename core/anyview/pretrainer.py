@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from anyview.data.source import Batch
 from anyview.encoders.encoder import Encoding
 from anyview.encoders.moving_average import MovingAverage
+from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Step
 from anyview.recipe import Stage, Task
 from anyview.schedules import as_schedule
@@ -46,13 +48,32 @@ class Pretrainer(nn.Module):
                 self.teachers[task.name] = task.teacher
             elif task.objective.needs.teacher:
                 self.teachers[task.name] = task.objective.make_teacher(stage.encoder)
-        self.tasks = list(stage.tasks)
+        self.tasks, self.epochs = list(stage.tasks), stage.epochs
         self.frozen = (*stage.frozen, *(task.teacher for task in stage.tasks if task.teacher is not None))
         self._thawed: list[nn.Parameter] = []
         self.rows: Tensor | None = None
         self.monitors: dict[str, float | Tensor] = {}
         self.losses = Losses()
         self._steps: list[tuple[Task, Step]] = []
+
+    def prepare(self, shown: StepInput, samples: int) -> None:
+        """Let objectives make what depends on the data; `shown` is one batch of it. Before `start`, and before there is an optimiser.
+
+        Raises UserError when an objective keeps state per sample and the batch does not say which samples it holds.
+        """
+        for task in self.tasks:
+            views = task.views(shown.batch, shown.draws)
+            if task.objective.needs.index and any(view.index is None for view in views.views):
+                name, maker = type(task.objective).__name__, type(task.views).__name__
+                sentence = f"{name} keeps something for each sample, and the views of {maker} do not say which samples they show"
+                raise UserError(f"{sentence}; let the source give batches an index and the views hand it on")
+            task.objective.prepare(views, samples)
+
+    def before_epoch(self, epoch: int, look: Callable[[], Iterable[StepInput]]) -> None:
+        """Let objectives look at the data, without gradient, before the epoch's first step; `look()` gives its batches once."""
+        with torch.no_grad():
+            for task in self.tasks:
+                task.objective.before_epoch(epoch, partial(self._looks, task, look))
 
     def forward(self, shown: StepInput) -> Losses:
         """The losses of one batch."""
@@ -62,8 +83,7 @@ class Pretrainer(nn.Module):
         for task in self.tasks:
             if id(task.views) not in made:
                 made[id(task.views)] = task.views(shown.batch, shown.draws)
-            teacher = dict(self.teachers).get(task.name)
-            step = Step(made[id(task.views)], shown.batch, shown.draws, shown.number, shown.steps, self.encoder, teacher, memo)
+            step = self._step(task, made[id(task.views)], shown, memo)
             terms = task.objective(step)
             weight = as_schedule(task.weight)(shown.number, shown.steps)
             prefix = f"{task.name}/" if len(self.tasks) > 1 else ""
@@ -75,6 +95,14 @@ class Pretrainer(nn.Module):
         self.monitors, self.losses = losses.monitors, losses
         guarded = {name: loss.clone() for name, loss in losses.items()}  # Fabric hooks these, and combiners need gradients of their own
         return Losses(guarded)
+
+    def _step(self, task: Task, views: ViewSet, shown: StepInput, memo: dict[tuple[int, int], tuple[View, Encoding]]) -> Step:
+        teacher = dict(self.teachers).get(task.name)
+        return Step(views, shown.batch, shown.draws, shown.number, shown.steps, self.encoder, teacher, memo, self.epochs)
+
+    def _looks(self, task: Task, look: Callable[[], Iterable[StepInput]]) -> Iterator[Step]:
+        for shown in look():
+            yield self._step(task, task.views(shown.batch, shown.draws), shown, {})
 
     def by_task(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What a combiner reconciles: one loss per task where there are several tasks, else one per term."""

@@ -12,6 +12,7 @@ import os
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -194,9 +195,17 @@ class _Training:
 
     def __init__(self, fabric: Fabric, recipe: Recipe, folder: RunFolder, options: Options, stops: Stops) -> None:
         self.fabric, self.recipe, self.folder, self.options, self.stops = fabric, recipe, folder, options, stops
-        self.pretrainers = [Pretrainer(stage) for stage in recipe.stages]
+        self.pretrainers = [self._prepared(number, stage) for number, stage in enumerate(recipe.stages)]
         self.modules = nn.ModuleList([*self.pretrainers, recipe.embedder])
         self.lengths = [steps_of(stage, recipe.source) for stage in recipe.stages]
+
+    def _prepared(self, number: int, stage: Stage) -> Pretrainer:
+        """A stage's module, whole: with the parts whose sizes follow from the data."""
+        pretrainer, source = Pretrainer(stage), stage.source or self.recipe.source
+        shown = next(self._looks(stage, number, 0, pretrainer))
+        torch.manual_seed(derive_seed(self.options.seed, number, "prepare"))
+        pretrainer.to(self.fabric.device).prepare(shown, len(source))
+        return pretrainer
 
     def run(self, resume: bool) -> None:
         """Train what is left, then save the embedder."""
@@ -268,18 +277,31 @@ class _Training:
                 weights = stage.combiner.backward(scaled, shared, self.fabric.backward, shown.draws.generator)
         return losses, weights
 
-    def _stream(self, stage: Stage, number: int, start: int, model: nn.Module) -> Iterator[StepInput]:
+    def _stream(self, stage: Stage, number: int, start: int, model: Pretrainer) -> Iterator[StepInput]:
         """This rank's batches from batch `start` of the stage on, each with its own random numbers."""
         source, fabric, seed = stage.source or self.recipe.source, self.fabric, self.options.seed
         epoch, skip = divmod(start, source.steps(stage.batch_size))
         count, move = start, _Mover(fabric.device)
         while True:
-            layout = Epoch(epoch, derive_seed(seed, number), stage.batch_size, fabric.global_rank, fabric.world_size, skip, model)
+            layout = self._layout(stage, number, epoch, model, skip)
+            if skip == 0:
+                model.before_epoch(epoch, partial(self._looks, stage, number, epoch, model))
             for batch in source.batches(layout):
                 torch.manual_seed(derive_seed(seed, number, "dropout", count, fabric.global_rank))
                 yield StepInput(move(batch), self._draws(batch, derive_seed(seed, number, "views", count)), 0, 0)
                 count += 1
             epoch, skip = epoch + 1, 0
+
+    def _looks(self, stage: Stage, number: int, epoch: int, model: Pretrainer) -> Iterator[StepInput]:
+        """This rank's batches of an epoch, to be looked at before it begins."""
+        source, move = stage.source or self.recipe.source, _Mover(self.fabric.device)
+        for count, batch in enumerate(source.batches(self._layout(stage, number, epoch, model))):
+            seed = derive_seed(self.options.seed, number, "look", epoch, count)
+            yield StepInput(move(batch), self._draws(batch, seed), 0, 1)
+
+    def _layout(self, stage: Stage, number: int, epoch: int, model: Pretrainer, skip: int = 0) -> Epoch:
+        seed = derive_seed(self.options.seed, number)
+        return Epoch(epoch, seed, stage.batch_size, self.fabric.global_rank, self.fabric.world_size, skip, model)
 
     def _draws(self, batch: Batch, seed: int) -> Draws:
         return Draws.seeded(seed, total=batch.total, start=batch.start, rows=batch.rows, device=self.fabric.device)

@@ -14,7 +14,9 @@ class Encoding:
     """What an encoder returns.
 
     rows: (M, D), one row per thing that is compared (image, node, clip, user, window).
-    tokens: (B, N, D), with valid: (B, N) bool where lengths differ. layers: outputs of the inner layers, each shaped like rows or tokens.
+    tokens: (B, N, D), with valid: (B, N) bool where lengths differ; only the kept ones where the view's mask drops the hidden.
+    coordinates: (B, N, C), the place of each token's centre in its view, 0 to 1 along each of C axes; with every encoding that has tokens.
+    layers: outputs of the inner layers, each shaped like rows or tokens.
 
     An encoder that has more to say (feature map, attention, capsule activations and poses) returns a subclass with those fields.
     """
@@ -22,6 +24,7 @@ class Encoding:
     rows: Tensor
     tokens: Tensor | None = None
     valid: Tensor | None = None
+    coordinates: Tensor | None = None
     layers: list[Tensor] | None = None
 
 

@@ -45,13 +45,17 @@ class BarlowTwins(Objective):
     """
 
     needs = Needs(views=2, couples_rows=True)
-    tags = ("decorrelation",)
+    tags = ("information maximisation",)
 
     def __init__(self, dim: int, *, width: int = 8192, redundancy: float = 0.0051) -> None:
         super().__init__()
+        self.width = width
         self.project = projector(dim, width, width, width)
         self.redundancy = redundancy
 
     def forward(self, step: Step) -> Losses:
-        a, b = (gather_rows(self.project(step.encode(view).rows)) for view in step.views[:2])
+        a, b = (gather_rows(self.project(step.encode(view).rows)) for view in step.seen_whole[:2])
         return Losses(barlow_twins=barlow_twins_loss(a, b, self.redundancy))
+
+    def collapse_line(self, rows: int) -> float:
+        return float(self.width)

@@ -38,7 +38,7 @@ class BYOL(Objective):
     """
 
     needs = Needs(views=2, teacher=True)
-    tags = ("predictor",)
+    tags = ("distillation", "joint-embedding prediction")
 
     def __init__(self, dim: int, *, hidden: int = 4096, width: int = 256, momentum: float = 0.996, final_momentum: float = 1.0) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class BYOL(Objective):
         self.teacher_project = MovingAverage(self.project, self.momentum)
 
     def forward(self, step: Step) -> Losses:
-        a, b = step.views[:2]
+        a, b = step.seen_whole[:2]
         return Losses(byol=(self._one_order(step, a, b) + self._one_order(step, b, a)) / 2)
 
     def _one_order(self, step: Step, seen: View, guessed: View) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +22,9 @@ from anyview.views.view import Relation, View, ViewSet
 class Needs:
     """What an objective asks of views and encoder; held against `Gives` before anything runs.
 
-    views: the least number. roles: roles that must occur. masks, targets, relations, labels: whether views or set must carry them.
+    views: the least number of `Step.seen_whole`. roles: roles that must occur. masks, targets, relations, labels: whether views or set must carry them.
     groups: group ids that must be there. extras: further views by name. tokens: whether the encoder must return tokens.
+    drops: whether hidden tokens are best left out rather than replaced (view makers that mask read it; see `Mask.drop`).
     teacher: whether a moving average of the encoder is wanted. index: whether samples need stable ids (per-sample state).
     couples_rows: whether the loss is a function of several rows together; then gradient accumulation is not a larger batch, one row is not
     enough, and per-sample gradients do not exist.
@@ -38,6 +39,7 @@ class Needs:
     groups: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
     tokens: bool = False
+    drops: bool = False
     teacher: bool = False
     index: bool = False
     couples_rows: bool = False
@@ -87,7 +89,8 @@ class Step:
     """What an objective is given for one batch.
 
     views, relations, labels, extras: the view set's. batch: the raw batch. draws: the step's random numbers. number, steps: which step of
-    how many in this stage. encoder: the student. teacher: the moving average or frozen teacher, if there is one.
+    how many in this stage. epochs: how many the stage has. encoder: the student. teacher: the moving average or frozen teacher, if there
+    is one.
     memo: encodings of this step, shared by the tasks that show the same views to the same branch.
     """
 
@@ -99,11 +102,22 @@ class Step:
     encoder: Encoder
     teacher: nn.Module | None = None
     memo: dict[tuple[int, int], tuple[View, Encoding]] = field(default_factory=dict)
+    epochs: int = 1
 
     @property
     def views(self) -> list[View]:
         """The set's views."""
         return self.set.views
+
+    @property
+    def seen_whole(self) -> list[View]:
+        """The views of role "global", or of role "view" where there are none."""
+        return self.set.seen_whole
+
+    @property
+    def crops(self) -> list[View]:
+        """The views that are seen whole, then those of role "local"."""
+        return [*self.set.seen_whole, *self.set.role("local")]
 
     @property
     def relations(self) -> Sequence[Relation]:
@@ -130,6 +144,11 @@ class Step:
         """Share of the stage that is done, 0 to 1, for ramps."""
         return self.number / max(1, self.steps)
 
+    @property
+    def epoch(self) -> float:
+        """Passes over the data that are done, from 0, for what papers schedule by epoch."""
+        return self.progress * self.epochs
+
     def encode(self, view: View, teacher: bool = False) -> Encoding:
         """The view's encoding by the student or the teacher; each view is encoded once per step and branch.
 
@@ -146,20 +165,45 @@ class Step:
         return self.memo[key][1]
 
 
+TAGS = (
+    "contrastive",
+    "clustering",
+    "distillation",
+    "information maximisation",
+    "masked prediction",
+    "joint-embedding prediction",
+)
+"""The families that objectives belong to; the page of methods is ordered by them."""
+
+
 class Objective(nn.Module):
     """A method: owns its heads and state, turns a step into losses.
 
-    needs: what it asks for. tags: families it belongs to. momentum, buffers: how the encoder's teacher follows, where one is wanted.
-    State that changes between steps (queue, prototypes, centre) is a buffer or module and changes in `after_step`.
+    needs: what it asks for. tags: families it belongs to, of TAGS. momentum: how the encoder's teacher follows, where one is wanted.
+    State that changes between steps (queue, prototypes, centre) is a buffer or module and changes in `after_step`; what its sizes depend
+    on beside the encoder's width (samples of the data, width of a target) is known in `prepare`.
     """
 
     needs: Needs = Needs()
     tags: tuple[str, ...] = ()
     momentum: float | Schedule = 0.996
 
+    def prepare(self, views: ViewSet, samples: int) -> None:
+        """Make what depends on the data (a decoder's last layer, a bank of `samples` rows); called once, before there is an optimiser.
+
+        views: of one batch, as the steps will show them. Weights come from torch's global generator, which is seeded for it.
+        """
+
+    def before_epoch(self, epoch: int, look: Callable[[], Iterator[Step]]) -> None:
+        """Called before the first step of each epoch, without gradient; `look()` goes through the data once, a Step per batch."""
+
     def forward(self, step: Step) -> Losses:
         """The step's losses."""
         raise NotImplementedError(f"{type(self).__name__} must define forward")
+
+    def collapse_line(self, rows: int) -> float | None:
+        """The loss when all rows of the encoder are equal, for a global batch of `rows`; None where that is also (near) its minimum."""
+        return None
 
     def after_step(self, step: Step) -> None:
         """Update queues, prototypes or centres; called after the optimiser. Moving averages are updated by the loop."""

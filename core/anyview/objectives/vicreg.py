@@ -64,7 +64,7 @@ class VICReg(Objective):
     """
 
     needs = Needs(views=2, couples_rows=True)
-    tags = ("decorrelation",)
+    tags = ("information maximisation",)
 
     def __init__(self, dim: int, *, width: int = 8192, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0) -> None:
         super().__init__()
@@ -72,5 +72,8 @@ class VICReg(Objective):
         self.weights = {"invariance": invariance, "variance": variance, "covariance": covariance}
 
     def forward(self, step: Step) -> Losses:
-        a, b = (gather_rows(self.project(step.encode(view).rows)) for view in step.views[:2])
+        a, b = (gather_rows(self.project(step.encode(view).rows)) for view in step.seen_whole[:2])
         return Losses({name: self.weights[name] * term for name, term in vicreg_terms(a, b).items()})
+
+    def collapse_line(self, rows: int) -> float:
+        return 0.99 * self.weights["variance"]

@@ -17,7 +17,7 @@ from anyview.encoders.encoder import Encoder, Encoding
 from anyview.objectives.objective import Losses, ObjectiveSlot
 from anyview.pretrainer import Pretrainer, StepInput
 from anyview.recipe import Stage
-from anyview.testing.tiny import tiny_batch, tiny_draws, tiny_stage, tiny_views
+from anyview.testing.tiny import tiny_batch, tiny_draws, tiny_pretrainer, tiny_stage, tiny_views
 from anyview.views.draws import Draws
 from anyview.views.maker import ViewMaker
 from anyview.views.view import View, ViewSet
@@ -40,12 +40,11 @@ def check_objective(
     tokens = make_objective(8).needs.tokens
     batch = make_batch() if make_batch is not None else tiny_batch(tokens=tokens)
     stage = make_stage()
-    pretrainer = Pretrainer(stage).train()
-    pretrainer.start()
+    pretrainer = _begun(stage, batch)
     _check_losses(_step(pretrainer, stage, batch, 0))
     _check_gradients(pretrainer)
     resumed_stage = make_stage()
-    resumed = Pretrainer(resumed_stage).train()
+    resumed = _begun(resumed_stage, tiny_batch(batch.rows, tokens=tokens, seed=1) if make_batch is None else batch)
     resumed.load_state_dict(copy.deepcopy(pretrainer.state_dict()))
     went_on, again = _step(pretrainer, stage, batch, 1), _step(resumed, resumed_stage, batch, 1)
     for name, term in went_on.items():
@@ -55,8 +54,9 @@ def check_objective(
     if make_views is None and make_batch is None:
         needs = make_objective(8).needs
         alike = tiny_stage(make_objective, partial(tiny_views, needs, std=0.0), make_encoder)
-        degenerate = Pretrainer(alike).train()
-        _check_losses(_step(degenerate, alike, tiny_batch(tokens=needs.tokens, constant=True), 0))
+        equal = tiny_batch(tokens=needs.tokens, constant=True)
+        degenerate = _begun(alike, equal)
+        _check_losses(_step(degenerate, alike, equal, 0))
         _check_gradients(degenerate)
 
 
@@ -88,6 +88,7 @@ def check_encoder(encoder: Encoder, view: View) -> None:
     assert (encoding.tokens is not None) == encoder.tokens, (
         f"tokens says {encoder.tokens}, and the encoding has tokens: {not encoder.tokens}"
     )
+    assert encoding.tokens is None or encoding.coordinates is not None, "tokens come with the coordinates of their places"
     outputs = [encoding.rows] if encoding.tokens is None else [encoding.rows, encoding.tokens]
     for output in outputs:
         assert output.isfinite().all(), "the encoding has NaN or infinite numbers"
@@ -118,6 +119,14 @@ def check_source(make_source: Callable[[], Source], *, batch_size: int | None = 
     _check_batches(source, batch_size)
     if source.labels is not None:
         _check_split(source)
+
+
+def _begun(stage: Stage, batch: Batch) -> Pretrainer:
+    """The stage's module before its first step, when it has looked at the data."""
+    shown = StepInput(batch, tiny_draws(0, batch.rows), 0, 10)
+    pretrainer = tiny_pretrainer(stage, shown, batch.rows)
+    pretrainer.before_epoch(0, lambda: [StepInput(batch, tiny_draws(99, batch.rows), 0, 10)])
+    return pretrainer
 
 
 def _step(pretrainer: Pretrainer, stage: Stage, batch: Batch, number: int) -> Losses:

@@ -17,7 +17,7 @@ from anyview.objectives.objective import Losses, ObjectiveSlot
 from anyview.pretrainer import Pretrainer, StepInput
 from anyview.recipe import Stage
 from anyview.testing.processes import run_on_ranks
-from anyview.testing.tiny import tiny_batch, tiny_draws, tiny_stage
+from anyview.testing.tiny import tiny_batch, tiny_draws, tiny_pretrainer, tiny_stage
 from anyview.views.maker import ViewMaker
 
 
@@ -99,14 +99,15 @@ def own_part(batch: Batch) -> Batch:
 
 def _train(stage: Stage, batch: Batch, steps: int) -> Trace:
     kept = Trace()
-    pretrainer = Pretrainer(stage).train()
-    pretrainer.start()
+    part = own_part(batch)
+    own = slice(part.start, part.start + part.rows)
+    look = partial(StepInput, part, number=0, steps=steps)
+    pretrainer = tiny_pretrainer(stage, look(draws=tiny_draws(0, batch.rows, own)), batch.rows)
     module: nn.Module = DistributedDataParallel(pretrainer) if ranks() > 1 else pretrainer
     trained = [p for p in pretrainer.parameters() if p.requires_grad]
     shared = [p for p in stage.encoder.parameters() if p.requires_grad]
     optimizer = stage.optimizer(trained)
-    part = own_part(batch)
-    own = slice(part.start, part.start + part.rows)
+    pretrainer.before_epoch(0, lambda: [look(draws=tiny_draws(99, batch.rows, own))])
     for step in range(steps):
         optimizer.zero_grad()
         draws = tiny_draws(step, batch.rows, own)

@@ -14,6 +14,7 @@ from anyview.encoders.encoder import Encoder, Encoding
 from anyview.encoders.mlp import MLP
 from anyview.errors import UserError
 from anyview.objectives.objective import Needs, Objective, ObjectiveSlot
+from anyview.pretrainer import Pretrainer, StepInput
 from anyview.recipe import Stage, Task
 from anyview.views.draws import Draws
 from anyview.views.maker import ViewMaker
@@ -27,7 +28,10 @@ DIM = 8
 
 
 class TinyTokens(Encoder):
-    """Tokens (B, N, F) by one linear layer, with a mask token for hidden ones; rows are their means."""
+    """Tokens (B, N, F) by one linear layer, each moved a little towards their mean; hidden ones are dropped, or show a token.
+
+    Rows are means of tokens; `layers` are the tokens before and after that move.
+    """
 
     tokens = True
 
@@ -39,9 +43,16 @@ class TinyTokens(Encoder):
 
     def forward(self, view: View) -> Encoding:
         tokens = self.embed(view.data)
-        if view.mask is not None:
+        places = ((torch.arange(tokens.shape[1]).to(tokens) + 0.5) / tokens.shape[1]).expand(len(tokens), -1)[..., None]
+        if view.mask is not None and view.mask.drop:
+            kept = view.mask.kept[..., None]
+            tokens, places = tokens.take_along_dim(kept, 1), places.take_along_dim(kept, 1)
+            tokens = tokens + 0.0 * self.token  # it takes part, so that it has a gradient
+        elif view.mask is not None:
             tokens = torch.where(view.mask.replaced[..., None], self.token, tokens)
-        return Encoding(tokens.mean(1), tokens=tokens)
+        tokens = tokens + places
+        mixed = tokens + 0.5 * tokens.mean(1, keepdim=True)
+        return Encoding(mixed.mean(1), tokens=mixed, coordinates=places, layers=[tokens, mixed])
 
 
 def tiny_batch(rows: int = 12, *, tokens: bool = False, seed: int = 0, constant: bool = False) -> Batch:
@@ -60,7 +71,7 @@ def tiny_views(needs: Needs, std: float = 0.3) -> ViewMaker:
 
     std: of the noise that tells two views apart.
     """
-    maker = MaskTokens(0.5) if needs.masks or needs.targets else NoisePair(std)
+    maker = MaskTokens(0.5, drop=needs.drops) if needs.masks or needs.targets else NoisePair(std)
     lacks = needs.missing(maker.gives)
     if lacks:
         raise UserError(f"no tiny view maker gives {', '.join(lacks)}; call the check with views of your own")
@@ -85,6 +96,15 @@ def tiny_stage(
     else:
         encoder = MLP(FEATURES, hidden=10, dim=DIM, layers=2, masked=needs.masks)
     return Stage([Task(views, objective)], encoder, epochs=1, optimizer=sgd, combiner=combiner or WeightedSum())
+
+
+def tiny_pretrainer(stage: Stage, shown: StepInput, samples: int) -> Pretrainer:
+    """The stage's module in train mode, prepared for `samples` samples like those of the batch `shown`, and started."""
+    pretrainer = Pretrainer(stage).train()
+    torch.manual_seed(1)
+    pretrainer.prepare(shown, samples)
+    pretrainer.start()
+    return pretrainer
 
 
 def sgd(parameters: object) -> torch.optim.Optimizer:

@@ -16,7 +16,7 @@ from anyview.views.view import ViewSet
 class Gives:
     """What a view maker gives, held against what an objective needs.
 
-    views: how many views. roles: the roles they carry. masks, targets, relations, labels: whether views or set have them.
+    views: how many views of role "view" or "global" (see `ViewSet.seen_whole`). roles: the roles that views carry. masks, targets, relations, labels: whether views or set have them.
     groups: the group ids that views carry. extras: names of further views beside the batch's own.
     """
 

@@ -33,16 +33,16 @@ def hide_rows(draws: Draws, rate: float) -> Tensor:
 
 
 class Masked(ViewMaker):
-    """One view with a part hidden, and the whole data (B, ...) as its target.
+    """A view with a part hidden, whose target is the whole data (B, ...), and that data as a "clean" view for teachers.
 
     rate: share that is hidden, 0 to 1. Hidden places are zero in the view's data, so that an encoder that knows no masks sees nothing of
-    them.
+    them. drop: see `Mask`.
     """
 
-    gives = Gives(masks=True, targets=True)
+    gives = Gives(roles=("view", "clean"), masks=True, targets=True)
 
-    def __init__(self, rate: float = 0.5) -> None:
-        self.rate = _share(rate)
+    def __init__(self, rate: float = 0.5, *, drop: bool = False) -> None:
+        self.rate, self.drop = _share(rate), drop
 
     def hide(self, data: Tensor, draws: Draws) -> Tensor:
         """Which places are hidden: bool, (B,) or (B, N)."""
@@ -52,8 +52,9 @@ class Masked(ViewMaker):
         data: Tensor = batch.data
         hidden = self.hide(data, draws)
         shown = data.masked_fill(hidden.view(*hidden.shape, *[1] * (data.ndim - hidden.ndim)), 0.0)
-        view = View(shown, mask=Mask(hidden), target=data, index=batch.index, groups=batch.groups)
-        return ViewSet([view], labels=batch.labels)
+        view = View(shown, mask=Mask(hidden, drop=self.drop), target=data, index=batch.index, groups=batch.groups)
+        clean = View(data, role="clean", index=batch.index, groups=batch.groups)
+        return ViewSet([view, clean], labels=batch.labels)
 
 
 class MaskTokens(Masked):

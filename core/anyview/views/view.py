@@ -17,6 +17,7 @@ class Mask:
     hidden: bool, True = hidden; (B, N) for tokens of a batch, (M,) for the nodes of one graph or the rows of a table.
     token: bool of the same shape: the hidden places that show a mask token. The others show what the view's data holds
     there (noise, or what stood there before). None: every hidden place shows the token.
+    drop: whether an encoder that can leaves hidden tokens out, instead of showing a token in their place.
 
     Encoders that drop hidden tokens read `kept` and `restore`; encoders that cannot, replace by a token where `token` says.
     Both orders follow from `hidden` alone, so a mask that is stored, sliced or sent keeps one truth.
@@ -28,6 +29,7 @@ class Mask:
 
     hidden: Tensor
     token: Tensor | None = None
+    drop: bool = False
 
     @property
     def replaced(self) -> Tensor:
@@ -58,10 +60,12 @@ class View:
 
     data: tensor, graph, dictionary of tensors: whatever the encoder of this stream reads.
     stream: which encoder reads it: "time", "fourier", "image", "volume", "user", "item".
-    role: what an objective takes it for: "view", "global", "local", "context", "target", "clean".
+    role: what an objective takes it for: "view"; "global" and "local" crops; "clean", untouched, for a teacher, in the order of the
+    masked views; "context", with all else hidden; "target", whose mask says which tokens are to be predicted.
     mask: hidden tokens or nodes; None where nothing is hidden.
     target: what stood there before: features, codes, spectrum; read by objectives that rebuild.
-    params: parameters of the transformation that made it, each (B, P).
+    params: parameters of the transformation that made it, each (B, P). "box" (B, 2C) is where it lies in the sample: start and extent
+    along each of C axes, in shares of the sample, an extent below 0 where the axis is turned round; without it a view shows the whole.
     index: (B,) sample ids, stable across epochs; per-sample state is keyed by them.
     groups: ids of what a sample belongs to (subject, volume, slice position, trial, partition), each (B,).
     """
@@ -108,3 +112,8 @@ class ViewSet:
     def role(self, role: str) -> list[View]:
         """The views that an objective takes for `role`, in order."""
         return [view for view in self.views if view.role == role]
+
+    @property
+    def seen_whole(self) -> list[View]:
+        """The views of role "global", or of role "view" where there are none: what a teacher may be shown."""
+        return self.role("global") or self.role("view")
