@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
 import yaml
 
-from anyview.config import Parser, from_yaml, parse_command, slot_kind, to_yaml, written_slot
+from anyview.combiners.combiner import Combiner
+from anyview.combiners.mgda import MGDA
+from anyview.combiners.weighted_sum import WeightedSum
+from anyview.config import Parser, from_yaml, parse_command, slot_kind, slots_of, to_yaml, written_slot
+from anyview.encoders.encoder import Encoder
 from anyview.encoders.mlp import MLP
 from anyview.errors import UserError
 from anyview.objectives.barlow_twins import BarlowTwins
 from anyview.objectives.objective import ObjectiveSlot
 from anyview.objectives.vicreg import VICReg
+from anyview.schedules import Constant, Cosine, Linear, Schedule
+from anyview.views.maker import ViewMaker
 
 SMALL_BARLOW_TWINS = functools.partial(BarlowTwins, width=16)
 
@@ -32,6 +39,16 @@ def example(
     Args:
         mask_rate: share of hidden nodes
     """
+
+
+def slotted(
+    *,
+    objective: ObjectiveSlot | None = None,
+    combiner: Callable[[], Combiner] = WeightedSum,
+    schedule: Callable[[], Schedule] | None = functools.partial(Cosine, warmup=3),  # noqa: B008
+    clip: float | None = 1.0,
+) -> None:
+    """Slots of every make."""
 
 
 def parse(*words: str) -> dict[str, object]:
@@ -113,7 +130,6 @@ def test_mistakes_in_yaml(values: dict[str, object], sentence: str) -> None:
 def test_which_parameters_a_command_line_names() -> None:
     parser = Parser(example, prog="p")
     assert {"mask_rate", "objective", "residual"} <= parser.given(["--mask-rate", "1", "--objective.width=3", "--no-residual"])
-    assert parser.components(["--objective", "vicreg"])["objective"].full_name == "core/vicreg"
 
 
 def test_help_shows_flags_as_they_are_typed() -> None:
@@ -126,8 +142,51 @@ def test_help_shows_flags_as_they_are_typed() -> None:
 
 
 def test_slots_are_callables_that_return_components() -> None:
-    assert slot_kind(ObjectiveSlot) == "objectives"
+    kinds = {Encoder: "encoders", ViewMaker: "views", Combiner: "combiners", Schedule: "schedules", MGDA: "combiners", float: None}
+    assert slot_kind(ObjectiveSlot) == slot_kind(ObjectiveSlot | None) == "objectives"
+    assert {made: slot_kind(Callable[[], made]) for made in kinds} == kinds
     assert slot_kind(float) is None
+    assert slot_kind(float | None) is None
+    assert slots_of(slotted) == {"objective": "objectives", "combiner": "combiners", "schedule": "schedules"}
+
+
+def parse_slots(*words: str) -> dict[str, object]:
+    return Parser(slotted, prog="anyview slotted").parse(words)
+
+
+def test_slots_take_combiners_and_schedules() -> None:
+    values = parse_slots("--combiner", "core/mgda", "--combiner.normalise", "l2", "--schedule.final", "0.5")
+    assert values["combiner"]().normalise == "l2"  # type: ignore[operator]
+    assert values["schedule"]() == Cosine(1.0, 0.5, warmup=3)  # type: ignore[operator]
+    saved = yaml.safe_load(yaml.safe_dump(to_yaml(values)))
+    assert saved["combiner"] == {"name": "core/mgda", "normalise": "l2"}
+    assert to_yaml(from_yaml(slotted, saved, prog="p")) == to_yaml(values)
+    with pytest.raises(UserError, match=r"--combiner takes one of 'none', .* and was given 'l3'"):
+        parse_slots("--combiner", "mgda", "--combiner.normalise", "l3")
+
+
+def test_an_option_without_a_default_is_asked_for() -> None:
+    def constant(*, schedule: Callable[[], Schedule] = Constant) -> None:
+        """A slot whose default has other options."""
+
+    parser = Parser(constant, prog="p")
+    with pytest.raises(UserError, match="what was put into --schedule also needs final"):
+        parser.parse(["--schedule", "core/linear", "--schedule.start", "1"])
+    made = parser.parse(["--schedule", "core/linear", "--schedule.start", "1", "--schedule.final", "0"])["schedule"]
+    assert made() == Linear(1.0, 0.0)
+
+
+def test_a_slot_that_may_be_empty_is_emptied_and_filled_on_the_command_line_and_in_yaml() -> None:
+    assert parse_slots()["objective"] is None
+    assert parse_slots("--objective", "vicreg", "--objective.width=5")["objective"](8).project[0].out_features == 5  # type: ignore[operator]
+    emptied = parse_slots("--schedule", "null", "--clip=null")
+    assert (emptied["schedule"], emptied["clip"]) == (None, None)
+    assert to_yaml(from_yaml(slotted, to_yaml(emptied), prog="p")) == to_yaml(emptied)
+    for word in ("null", "None"):
+        with pytest.raises(UserError, match=f"no combiner {word!r}"):
+            parse_slots("--combiner", word)
+    with pytest.raises(UserError, match="'combiner' is empty in the configuration"):
+        from_yaml(slotted, {"combiner": None}, prog="p")
 
 
 def test_commands_take_positions_and_flags() -> None:

@@ -1,8 +1,8 @@
 """From a function's signature to flags and YAML, and back.
 
 A recipe's signature, a command's and an evaluation's are all read in one way: keyword parameters become `--flags`, positional ones
-positions, types and defaults are the signature's own. A parameter typed as a callable that returns an Objective, Encoder or ViewMaker is a
-slot: it takes a component's name, and its options follow as `--slot.option`.
+positions, types and defaults are the signature's own. A parameter typed as a callable that returns an Objective, Encoder, ViewMaker,
+Combiner or Schedule is a slot: it takes a component's name, and its options follow as `--slot.option`. A slot that may be None takes null.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import collections.abc
 import functools
 import inspect
 import re
+import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,9 +19,17 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser
 
 from anyview.errors import UserError, unknown
-from anyview.plugins import Component, host
+from anyview.plugins import host
 
-SLOT_KINDS = {"Objective": "objectives", "Encoder": "encoders", "ViewMaker": "views"}
+SLOT_KINDS = {
+    "Objective": "objectives",
+    "Encoder": "encoders",
+    "ViewMaker": "views",
+    "Combiner": "combiners",
+    "Schedule": "schedules",
+}
+EMPTY = ("null", "None")
+"""What an empty slot is written as on a command line."""
 
 
 class Parser:
@@ -33,6 +42,7 @@ class Parser:
     def __init__(self, *functions: Callable[..., Any], prog: str, skip: Sequence[str] = (), description: str | None = None) -> None:
         self.prog = prog
         self.slots: dict[str, str] = {}
+        self.optional: set[str] = set()
         self.switches: set[str] = set()
         self.names: list[str] = []
         self.parser = ArgumentParser(exit_on_error=False, prog=prog, allow_abbrev=False, description=description, add_help=False)
@@ -48,7 +58,9 @@ class Parser:
                     self.switches.add(name)
                 if kind := slot_kind(hints.get(name)):
                     self.slots[name] = kind
-                    self.parser.set_defaults({name: self._with_path(name, parameter.default)})
+                    self.optional |= {name} if takes_none(hints[name]) else set()
+                    if parameter.default is not parameter.empty:
+                        self.parser.set_defaults({name: self._with_path(name, parameter.default)})
 
     def parse(self, arguments: Sequence[str], *, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The values of all parameters; raises UserError on the first mistake, and SystemExit(0) after printing help."""
@@ -70,16 +82,6 @@ class Parser:
         """The parameters that a command line names itself, slots' options included."""
         flags = {argument[2:].partition("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--")}
         return {flag.partition(".")[0] for flag in flags} | {flag.removeprefix("no_") for flag in flags}
-
-    def components(self, arguments: Sequence[str]) -> dict[str, Component]:
-        """The components that a command line puts into slots, by slot."""
-        flags = [argument.partition("=") for argument in arguments]
-        chosen = {}
-        for (flag, equals, value), (following, _, _) in zip(flags, [*flags[1:], ("", "", "")], strict=True):
-            slot = flag.removeprefix("--").replace("-", "_")
-            if flag.startswith("--") and slot in self.slots:
-                chosen[slot] = host().find(self.slots[slot], value if equals else following)
-        return chosen
 
     def help(self) -> str:
         """The help text, with flags as they are typed."""
@@ -105,6 +107,8 @@ class Parser:
         return f"--{name}{equals}{value}"
 
     def _import_path(self, slot: str, name: str) -> str:
+        if name in EMPTY and slot in self.optional:
+            return name
         return host().find(self.slots[slot], name).target.replace(":", ".")
 
     def _check_flags(self, arguments: Sequence[str]) -> None:
@@ -116,7 +120,7 @@ class Parser:
 
     def _with_path(self, name: str, value: Any) -> Any:
         """A slot's value as the parser takes it."""
-        if name not in self.slots:
+        if name not in self.slots or value is None:
             return value
         component, options = written_slot(value)
         return {"class_path": self._import_path(name, component), "init_args": options}
@@ -139,7 +143,7 @@ class Parser:
             if not flag:
                 return f"{lacking.group(1)} must be given; see `{self.prog} --help`"
             return f"what was put into {flag} also needs {lacking.group(1)}, which the recipe does not give; see `{self.prog} --help`"
-        if len(lines) > 1 and (wrong := re.search(r"Expected an? (.+?)\. Got value: (.*)", message)):
+        if len(lines) > 1 and (wrong := re.search(r"Expected an? (.+?)\. Got value: (.*?)(?:\. Got value: |$)", message, re.M)):
             kind = re.sub(r"<class '([\w.]+)'>", r"\1", wrong.group(1))
             kind = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", kind)
             return f"{flag} takes {kind}, and was given {wrong.group(2)!r}; see `{self.prog} --help`"
@@ -162,13 +166,30 @@ def parse_command(function: Callable[..., Any], arguments: Sequence[str], prog: 
     return Parser(function, prog=prog, description=description).parse(arguments)
 
 
+def slots_of(function: Callable[..., Any]) -> dict[str, str]:
+    """A function's parameters that are slots, with the kind of component that each takes."""
+    kinds = {name: slot_kind(hint) for name, hint in typing.get_type_hints(function).items() if name != "return"}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
+
+
 def slot_kind(hint: Any) -> str | None:
     """The kind of component that a parameter of this type takes, None for ordinary parameters."""
+    if takes_none(hint):
+        return next(filter(None, map(slot_kind, typing.get_args(hint))), None)
     if typing.get_origin(hint) is not collections.abc.Callable:
         return None
     result = typing.get_args(hint)[-1]
     names = {base.__name__ for base in getattr(result, "__mro__", ())}
     return next((kind for name, kind in SLOT_KINDS.items() if name in names), None)
+
+
+def takes_none(hint: Any) -> bool:
+    """Whether a type is a union with None.
+
+    >>> takes_none(float | None), takes_none(float)
+    (True, False)
+    """
+    return typing.get_origin(hint) in (typing.Union, types.UnionType) and type(None) in typing.get_args(hint)
 
 
 def written_slot(value: Any) -> tuple[str, dict[str, Any]]:
@@ -214,8 +235,8 @@ def from_yaml(function: Callable[..., Any], values: Mapping[str, Any], prog: str
     for name in map(str, values):
         if name not in parser.names:
             raise unknown("key (in the configuration)", name, parser.names, look=f"{prog} --help")
-    defaults = inspect.signature(function).parameters
+    hints = typing.get_type_hints(function)
     for name, value in values.items():
-        if value is None and defaults[name].default is not None:
+        if value is None and not takes_none(hints.get(name)):
             raise UserError(f"the key {name!r} is empty in the configuration; give it a value, or leave it out")
     return parser.parse([], defaults=values)

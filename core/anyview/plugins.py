@@ -38,6 +38,8 @@ SINGULAR = {
     "views": "view maker",
     "encoders": "encoder",
     "objectives": "objective",
+    "combiners": "combiner",
+    "schedules": "schedule",
     "recipes": "recipe",
     "datasets": "data set",
     "evaluations": "evaluation",
@@ -65,6 +67,16 @@ class Hooks:
     @hookspec
     def objectives(self) -> dict[str, str]:
         """Objectives: classes of anyview.objectives.objective.Objective."""
+        return {}
+
+    @hookspec
+    def combiners(self) -> dict[str, str]:
+        """Ways from several losses to one gradient: classes of anyview.combiners.combiner.Combiner."""
+        return {}
+
+    @hookspec
+    def schedules(self) -> dict[str, str]:
+        """Numbers that change over training: classes of anyview.schedules.Schedule."""
         return {}
 
     @hookspec

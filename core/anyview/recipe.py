@@ -13,10 +13,11 @@ from torch import nn
 
 from anyview.combiners.combiner import Combiner
 from anyview.combiners.weighted_sum import WeightedSum
+from anyview.config import slots_of
 from anyview.data.source import Source
 from anyview.encoders.encoder import Encoder
 from anyview.errors import UserError, unknown
-from anyview.objectives.objective import Objective, check_needs
+from anyview.objectives.objective import Needs, Objective, check_needs
 from anyview.plugins import host
 from anyview.schedules import Constant, Schedule
 from anyview.views.maker import ViewMaker
@@ -78,7 +79,20 @@ class Stage:
         for task in self.tasks:
             if names.count(task.name) > 1:
                 raise ValueError(f"two tasks of stage {self.name!r} are called {task.name!r}; give each a name")
-            check_needs(task.objective, task.views.gives, views=type(task.views).__name__, tokens=self.encoder.tokens)
+            pair = f"{type(task.views).__name__} with {type(self.encoder).__name__}"
+            views = pair if task.objective.needs.tokens and not self.encoder.tokens else type(task.views).__name__
+            check_needs(task.objective, task.views.gives, views=views, tokens=self.encoder.tokens)
+
+    def steps(self, source: Source) -> int:
+        """Optimiser steps over `source`, or over the stage's own data where it has some."""
+        return self.epochs * (self.source or source).steps(self.batch_size) // self.accumulate
+
+    def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimiser of these parameters; raises UserError when it refuses its settings."""
+        try:
+            return self.optimizer(parameters)
+        except ValueError as error:
+            raise UserError(f"the optimiser refuses its settings ({error}); check the learning rate and the weight decay") from error
 
 
 @dataclass
@@ -110,15 +124,15 @@ class RecipeFunction:
     """A recipe function with its presets: callable like the function, and readable by the command line.
 
     presets: values by data-set name (applied when `data` has that name) or by a name of their own ("quick", applied on request); a value
-    that is given explicitly always wins. views: the view maker that a slot's objective will read, so that a mismatch is told before any
-    data is read. results: the paper's own figures, by data set.
+    that is given explicitly always wins. views: the view makers of which the recipe takes one, whichever serves a slot's objective, so
+    that a mismatch is told before any data is read. results: the paper's own figures, by data set.
     """
 
     def __init__(
-        self, function: Callable[..., Recipe], presets: Presets, views: type[ViewMaker] | None, results: Mapping[str, str]
+        self, function: Callable[..., Recipe], presets: Presets, views: Sequence[type[ViewMaker]], results: Mapping[str, str]
     ) -> None:
         functools.update_wrapper(self, function)
-        self.function, self.presets, self.views, self.results = function, presets, views, results
+        self.function, self.presets, self.views, self.results = function, presets, tuple(views), results
         self.signature = inspect.signature(function)
         for name, preset in presets.items():
             self._check_names(preset, f"preset {name!r}")
@@ -128,6 +142,7 @@ class RecipeFunction:
         self._check_names(values, "a call")
         given = self.signature.bind_partial(*arguments, **values).arguments
         resolved, applied = self.resolve(given, preset)
+        self._check_slots(resolved)
         recipe = self.function(**resolved)
         recipe.values, recipe.preset = resolved, applied
         recipe.name = host().name_of(self) or f"{self.function.__module__}:{self.function.__qualname__}"
@@ -151,6 +166,24 @@ class RecipeFunction:
         short = name.rpartition("/")[2].lower()
         return short if short in self.presets else None
 
+    @functools.cached_property
+    def slots(self) -> dict[str, str]:
+        """The parameters that take a component of any plugin, with its kind ("objectives", "encoders", ...)."""
+        return slots_of(self.function)
+
+    def nearest_views(self, needs: Needs) -> type[ViewMaker] | None:
+        """Of the view makers that the recipe chooses from the one that lacks least of what is needed; None where it names none."""
+        return min(self.views, key=lambda maker: len(needs.missing(maker.gives)), default=None)
+
+    def _check_slots(self, values: Mapping[str, Any]) -> None:
+        """Raise UserError when an objective in a slot needs what none of the recipe's view makers gives; what is no class is seen later."""
+        for name in (name for name, kind in self.slots.items() if kind == "objectives"):
+            objective = values[name].func if isinstance(values[name], functools.partial) else values[name]
+            if isinstance(objective, type) and issubclass(objective, Objective):
+                nearest = self.nearest_views(objective.needs)
+                if nearest is not None:
+                    check_needs(objective, nearest.gives, views=nearest.__name__)
+
     def _check_names(self, values: Mapping[str, Any], where: str) -> None:
         for name in values:
             if name not in self.signature.parameters:
@@ -161,7 +194,14 @@ class RecipeFunction:
 
 
 def recipe(
-    *, presets: Presets | None = None, views: type[ViewMaker] | None = None, results: Mapping[str, str] | None = None
+    *,
+    presets: Presets | None = None,
+    views: type[ViewMaker] | Sequence[type[ViewMaker]] = (),
+    results: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., Recipe]], RecipeFunction]:
-    """Turn a function that returns a Recipe into a recipe with presets; its keyword parameters become flags."""
-    return lambda function: RecipeFunction(function, presets or {}, views, results or {})
+    """Turn a function that returns a Recipe into a recipe with presets; its keyword parameters become flags.
+
+    views: the class of the view maker that a slot's objective will read, or those of which the recipe takes the one that serves it.
+    """
+    makers = (views,) if isinstance(views, type) else views
+    return lambda function: RecipeFunction(function, presets or {}, makers, results or {})

@@ -46,6 +46,21 @@ class Cosine(Schedule):
 
 
 @dataclass(frozen=True)
+class Linear(Schedule):
+    """From `start` to `final` along a line.
+
+    >>> Linear(0.5, 1.0)(1, 2)
+    0.75
+    """
+
+    start: float
+    final: float
+
+    def __call__(self, step: int, steps: int) -> float:
+        return self.start + (self.final - self.start) * step / max(1, steps)
+
+
+@dataclass(frozen=True)
 class Ramp(Schedule):
     """0 before `begin`, linear to `value` at `end`, constant after; both are shares of the stage (0 to 1)."""
 

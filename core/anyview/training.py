@@ -6,39 +6,30 @@ same streams, and W ranks draw what one would.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-import pickle
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from anyview.combiners.weighted_sum import WeightedSum
-from anyview.data.source import Batch, Epoch, Source
+from anyview.data.source import Batch, Epoch
 from anyview.distributed import any_rank
 from anyview.errors import UserError
 from anyview.folder import RunFolder
-from anyview.monitor import Monitor, make_loggers
+from anyview.launch import Job, Options, check_options, keeps_folder, launch, make_fabric
+from anyview.monitor import Monitor
 from anyview.pretrainer import Pretrainer, StepInput
 from anyview.progress import ProgressLine
-from anyview.recipe import OptimizerMaker, Recipe, Stage
+from anyview.recipe import Recipe, Stage
 from anyview.run import Run, build, check_same, recipe_record
 from anyview.stops import CheckpointClock, Stops
 from anyview.views.draws import Draws, derive_seed
-
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its rank-by-rank greetings would fill a pipe
-
-
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 class TrainingStoppedError(UserError):
@@ -47,24 +38,6 @@ class TrainingStoppedError(UserError):
 
 class InterruptedRunError(KeyboardInterrupt):
     """The run was asked to stop, has finished its step and saved."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a run is carried out; what is learned is the recipe's.
-
-    checkpoint_every: optimiser steps between checkpoints, None = about once a minute. log_every: steps between lines of metrics, None =
-    about a hundred per stage.
-    """
-
-    seed: int = 0
-    devices: int = 1
-    accelerator: str = "auto"
-    precision: str = "32-true"
-    checkpoint_every: int | None = None
-    log_every: int | None = None
-    loggers: tuple[str, ...] = ()
-    quiet: bool = False
 
 
 def pretrain(
@@ -99,11 +72,11 @@ def pretrain(
         raise UserError(
             f"a recipe that is built already takes no {', '.join([*values, *(['preset'] if preset else [])])}; pass it to its function"
         )
-    _check_options(recipe, options)
+    check_options(recipe, options)
     folder = RunFolder(out)
-    fabric = _fabric(folder, options)
-    if os.environ.get("RANK", "0") != "0":  # started by torchrun: rank 0 keeps the folder
-        _launch(fabric, recipe, folder, options, resume)
+    fabric, job = make_fabric(folder, options), Job(recipe, folder, options, resume)
+    if not keeps_folder():
+        launch(fabric, _train, job)
         return Run(folder, recipe)
     record = recipe_record(recipe, seed, precision)
     if resume:
@@ -114,66 +87,11 @@ def pretrain(
         if not resume:
             folder.clear()
             folder.write_recipe(record)
-        _launch(fabric, recipe, folder, options, resume)
+        launch(fabric, _train, job)
     return Run(folder, recipe)
 
 
-def _under_torchrun() -> bool:
-    return "TORCHELASTIC_RUN_ID" in os.environ
-
-
-def _fabric(folder: RunFolder, options: Options) -> Fabric:
-    """Fabric for one process, for those that torchrun started, or for new ones; raises UserError for devices that are not there."""
-    strategy: Any = "auto"
-    if _under_torchrun():
-        strategy = DDPStrategy()
-    elif options.devices > 1:
-        strategy = DDPStrategy(start_method="spawn")
-    try:
-        return Fabric(
-            accelerator=options.accelerator,
-            devices=int(os.environ["LOCAL_WORLD_SIZE"]) if _under_torchrun() else options.devices,
-            num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")) if _under_torchrun() else 1,
-            strategy=strategy,
-            precision=options.precision,  # type: ignore[arg-type]
-            loggers=make_loggers(options.loggers, folder.path / "logs"),
-        )
-    except (ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
-        asked = f"--accelerator {options.accelerator} --devices {options.devices}"
-        raise UserError(f"{asked} was asked for, and cannot be had ({' '.join(str(error).split())}); see `anyview doctor`") from error
-
-
-def _launch(fabric: Fabric, recipe: Recipe, folder: RunFolder, options: Options, resume: bool) -> None:
-    """Run `_train` in this process, or in new ones; then the recipe's embedder is the trained one, wherever it was trained."""
-    job = _Job(recipe, folder, options, resume)
-    if options.devices > 1 and not _under_torchrun():
-        with Stops(forward=True):
-            problem = fabric.launch(_train, job)  # type: ignore[arg-type]
-        if problem is None:
-            recipe.embedder.load_state_dict(folder.load_encoder())
-    else:
-        if _under_torchrun():
-            fabric.launch()
-        problem = _train(fabric, job)
-    if problem is not None:
-        raise problem
-
-
-class _Job:
-    """What a process trains; travels to new processes as bytes, so that none shares its weights' memory with another."""
-
-    def __init__(self, recipe: Recipe, folder: RunFolder, options: Options, resume: bool) -> None:
-        self.recipe, self.folder, self.options, self.resume = recipe, folder, options, resume
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unpack, (pickle.dumps((self.recipe, self.folder, self.options, self.resume)),)
-
-
-def _unpack(content: bytes) -> _Job:
-    return _Job(*pickle.loads(content))
-
-
-def _train(fabric: Fabric, job: _Job) -> UserError | InterruptedRunError | None:
+def _train(fabric: Fabric, job: Job) -> UserError | InterruptedRunError | None:
     """All stages, in one process of possibly several; a user's error is handed back, so that it crosses process borders whole."""
     if fabric.world_size > 1 and fabric.device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // fabric.world_size))
@@ -197,7 +115,7 @@ class _Training:
         self.fabric, self.recipe, self.folder, self.options, self.stops = fabric, recipe, folder, options, stops
         self.pretrainers = [self._prepared(number, stage) for number, stage in enumerate(recipe.stages)]
         self.modules = nn.ModuleList([*self.pretrainers, recipe.embedder])
-        self.lengths = [steps_of(stage, recipe.source) for stage in recipe.stages]
+        self.lengths = [stage.steps(recipe.source) for stage in recipe.stages]
 
     def _prepared(self, number: int, stage: Stage) -> Pretrainer:
         """A stage's module, whole: with the parts whose sizes follow from the data."""
@@ -285,6 +203,7 @@ class _Training:
         while True:
             layout = self._layout(stage, number, epoch, model, skip)
             if skip == 0:
+                torch.manual_seed(derive_seed(seed, number, "before epoch", epoch))
                 model.before_epoch(epoch, partial(self._looks, stage, number, epoch, model))
             for batch in source.batches(layout):
                 torch.manual_seed(derive_seed(seed, number, "dropout", count, fabric.global_rank))
@@ -339,18 +258,10 @@ class _Training:
 
 def _optimizer(stage: Stage, pretrainer: Pretrainer) -> torch.optim.Optimizer:
     """The stage's optimiser, which remembers the learning rates that the schedule multiplies."""
-    optimizer = _checked(stage.optimizer, [p for p in pretrainer.parameters() if p.requires_grad])
+    optimizer = stage.make_optimizer([p for p in pretrainer.parameters() if p.requires_grad])
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer
-
-
-def _checked(make: OptimizerMaker, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """An optimiser; raises UserError when it refuses its settings."""
-    try:
-        return make(parameters)
-    except ValueError as error:
-        raise UserError(f"the optimiser refuses its settings ({error}); check the learning rate and the weight decay") from error
 
 
 class _Mover:
@@ -367,43 +278,3 @@ class _Mover:
         moved = batch.to(self.device)
         self.before, self.moved = batch.data, moved.data
         return moved
-
-
-def steps_of(stage: Stage, source: Source) -> int:
-    """Optimiser steps of a stage."""
-    return stage.epochs * (stage.source or source).steps(stage.batch_size) // stage.accumulate
-
-
-def _check_options(recipe: Recipe, options: Options) -> None:
-    """Raise UserError for what cannot be carried out, before anything is written."""
-    if options.precision not in PRECISIONS:
-        raise UserError(f"there is no precision {options.precision!r}; choose {', '.join(PRECISIONS)}")
-    for name in ("devices", "checkpoint_every", "log_every"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} takes at least 1, and was given {value}")
-    if not 0 <= options.seed < 2**63:
-        raise UserError(f"--seed takes 0 to 2^63 - 1, and was given {options.seed}")
-    processes = int(os.environ["WORLD_SIZE"]) if _under_torchrun() else options.devices
-    for stage in recipe.stages:
-        _check_stage(stage, stage.source or recipe.source, options, processes)
-
-
-def _check_stage(stage: Stage, source: Source, options: Options, processes: int) -> None:
-    if processes > 1 and not source.divisible:
-        asked = f"--devices {processes} was asked for"
-        raise UserError(f"{asked}, and the data set {source.name!r} is one piece that processes cannot share; use --devices 1")
-    rows = min(stage.batch_size or len(source), len(source))
-    if rows < processes:
-        raise UserError(f"a batch of {rows} rows cannot be shared by {processes} processes; make the batch larger or use fewer devices")
-    modules = [module for task in stage.tasks for module in task.objective.modules()] + list(stage.encoder.modules())
-    coupled = any(task.objective.needs.couples_rows for task in stage.tasks) or any(isinstance(m, nn.BatchNorm1d) for m in modules)
-    if rows < 2 and coupled:
-        raise UserError(f"a batch of {rows} row was asked for, and this recipe compares or normalises over rows; give at least two")
-    if options.precision == "16-mixed" and not isinstance(stage.combiner, WeightedSum):
-        name = type(stage.combiner).__name__
-        raise UserError(f"{name} reads gradients that 16-mixed scales; choose the precision bf16-mixed or 32-true")
-    if steps_of(stage, source) < 1:
-        found = f"{stage.epochs} epochs of {source.steps(stage.batch_size)} batches with accumulate {stage.accumulate}"
-        raise UserError(f"stage {stage.name!r} has no step: {found}; give more epochs or accumulate less")
-    _checked(stage.optimizer, [nn.Parameter(torch.zeros(1))])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anyview.objectives.barlow_twins import BarlowTwins, barlow_twins_loss
+from anyview.objectives.barlow_twins import BarlowTwins, barlow_twins_loss, redundancy_floor, standardise
 from anyview.testing import check_objective, check_rank_exact
 
 SHAPES = [(6, 10), (8, 8), (20, 5)]
@@ -70,7 +70,7 @@ def test_all_columns_equal_gives_the_off_diagonal_in_full() -> None:
 
 def test_floor_with_fewer_rows_than_columns() -> None:
     """An equal-norm tight frame of 16 columns in 7 dimensions has as little redundancy as 7 dimensions allow."""
-    floor = 16**2 / 7 - 16
+    floor = redundancy_floor(8, 16)
     hadamard = torch.tensor([[1.0]], dtype=torch.float64)
     for _ in range(4):
         hadamard = torch.cat([torch.cat([hadamard, hadamard], 1), torch.cat([hadamard, -hadamard], 1)])
@@ -78,6 +78,27 @@ def test_floor_with_fewer_rows_than_columns() -> None:
     rows = torch.cat([frame, -frame])
     found = barlow_twins_loss(rows, rows, 1.0)
     assert float(found) == pytest.approx(floor, rel=1e-3)
+
+
+@pytest.mark.parametrize(("width", "floor"), [(2048, 73.4), (8192, 1300.4)])
+def test_floor_of_published_widths_at_256_rows(width: int, floor: float) -> None:
+    assert 0.0051 * redundancy_floor(256, width) == pytest.approx(floor, abs=0.05)
+
+
+def test_no_floor_with_more_rows_than_columns() -> None:
+    assert redundancy_floor(257, 256) == 0.0
+    assert redundancy_floor(1, 256) == 0.0  # and no diagonal of 1
+
+
+def test_deviations_are_biased() -> None:
+    """With unbiased ones the diagonal of identical views would be (M - 1)/M, and the loss above 0."""
+    a = torch.randn(10, 1, dtype=torch.float64)
+    torch.testing.assert_close(standardise(a, eps=0.0).square().sum(), torch.tensor(10.0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("value", [0.0, 2.0, 0.1, 1000.3])
+def test_constant_columns_become_nought(value: float) -> None:
+    assert float(standardise(torch.full((7, 3), value)).abs().max()) <= 2e-5 * max(1.0, value)
 
 
 def test_identical_whitened_views_have_no_loss() -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
 import torch
 from torch import Tensor
 
-from anyview.objectives.gram import off_diagonal
+from anyview.objectives import gram
+from anyview.objectives.gram import Grams, column_products, full_products, off_diagonal, squared_norm
 
 SHAPES = {"fewer rows": (5, 9), "square": (7, 7), "more rows": (12, 4)}
 
@@ -36,10 +39,50 @@ def test_either_side_gives_the_norm_and_its_gradients(shape: tuple[int, int], ca
         torch.testing.assert_close(own, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(4, 6), (6, 4)])
-def test_gradcheck(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("function", [off_diagonal, squared_norm, column_products])
+@pytest.mark.parametrize("shape", [(4, 6), (6, 4), (2, 3, 5), (2, 5, 3)])
+def test_gradcheck(function: Callable[..., Tensor], shape: tuple[int, ...]) -> None:
     a, b = rows(shape, 0).requires_grad_(), rows(shape, 1).requires_grad_()
-    assert torch.autograd.gradcheck(off_diagonal, (a, b))
+    assert torch.autograd.gradcheck(function, (a, b))
+    assert torch.autograd.gradcheck(lambda one: function(one, one), (a,))
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_one_tensor_on_both_sides_is_no_special_case(shape: tuple[int, int]) -> None:
+    a = rows(shape, 0)
+    for function in (off_diagonal, squared_norm, column_products):
+        same, apart = torch.utils._pytree.tree_leaves(function(a, a)), torch.utils._pytree.tree_leaves(function(a, a.clone()))
+        for ours, theirs in zip(same, apart, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_the_norm_of_all_entries(shape: tuple[int, int]) -> None:
+    a, b = rows(shape, 0), rows(shape, 1)
+    torch.testing.assert_close(squared_norm(a, b), (a.T @ b).square().sum(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(column_products(a, b), (a.T @ b).diagonal(), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 9), (3, 9, 5)])
+def test_what_comes_before_the_rows_is_a_batch(shape: tuple[int, ...]) -> None:
+    a, b = rows(shape, 0), rows(shape, 1)
+    off, diagonal = off_diagonal(a, b)
+    for position in range(len(a)):
+        alone = off_diagonal(a[position], b[position])
+        torch.testing.assert_close((off[position], diagonal[position]), alone, rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(squared_norm(a, b)[position], squared_norm(a[position], b[position]), rtol=1e-12, atol=0)
+
+
+def test_each_gram_matrix_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Tensor] = []
+    make = gram._Gram.apply
+    monkeypatch.setattr(gram._Gram, "apply", lambda a: made.append(a) or make(a))
+    a, b, c = rows((3, 8), 0), rows((3, 8), 1), rows((3, 8), 2)
+    grams = Grams()
+    off_diagonal(a, b, grams)
+    squared_norm(c, a, grams)
+    squared_norm(c, b, grams)
+    assert [id(each) for each in made] == [id(a), id(b), id(c)]
 
 
 @pytest.mark.parametrize("shape", [(8, 32), (32, 8)])
@@ -56,3 +99,63 @@ def test_no_matrix_of_features_is_made() -> None:
     off_diagonal(a, a)[0].backward()
     assert a.grad is not None
     assert bool(a.grad.isfinite().all())
+
+
+@pytest.fixture
+def low_precision() -> Iterator[None]:
+    """Float32 products in bfloat16, on processors that have it, and in TensorFloat32 on CUDA."""
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+def switches() -> tuple[str, ...]:
+    return gram._matmul_precision()
+
+
+def gradients(a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+    a, b = a.clone().requires_grad_(), b.clone().requires_grad_()
+    off, diagonal = off_diagonal(a, b)
+    return off, diagonal, *torch.autograd.grad(off + diagonal.sum(), (a, b))
+
+
+@pytest.mark.parametrize("shape", [(64, 256), (256, 64)])
+def test_low_matmul_precision_reaches_neither_forward_nor_backward(shape: tuple[int, int], low_precision: None) -> None:
+    a, b = rows(shape, 0).float(), rows(shape, 1).float()
+    inside = gradients(a, b)
+    torch.set_float32_matmul_precision("highest")
+    for ours, theirs in zip(inside, gradients(a, b), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_matmul_precision_is_put_back(low_precision: None) -> None:
+    before = switches()
+    assert before[0] != "ieee"
+    with full_products(torch.device("cpu")):
+        assert switches() == ("ieee",) * len(before)
+    assert switches() == before
+    with pytest.raises(ZeroDivisionError), full_products(torch.device("cpu")):
+        raise ZeroDivisionError
+    assert switches() == before
+    assert torch.get_float32_matmul_precision() == "medium"
+
+
+def test_one_switch_for_all_backends_is_turned_too(monkeypatch: pytest.MonkeyPatch, low_precision: None) -> None:
+    """As in torch before 2.9."""
+    monkeypatch.setattr(gram, "_matmul_precision", lambda: (torch.get_float32_matmul_precision(),))
+    with full_products(torch.device("cpu")):
+        assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.get_float32_matmul_precision() == "medium"
+
+
+@pytest.mark.parametrize("shape", [(16, 64), (64, 16)])
+def test_without_float64_sums_are_taken_in_float32(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on MPS, whose tensors cannot be float64 even in passing."""
+    a, b = rows(shape, 0).float(), rows(shape, 1).float()
+    exact = gradients(a.double(), b.double())
+    monkeypatch.setattr(gram, "wide", lambda _: torch.float32)
+    low = gradients(a, b)
+    for ours, theirs in zip(low, exact, strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4 * float(theirs.detach().abs().max()))
+    assert squared_norm(a, b).dtype == column_products(a, b).dtype == torch.float32

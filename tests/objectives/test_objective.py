@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from anyview.encoders.encoder import Encoder, Encoding, Wrapped
 from anyview.errors import UserError
-from anyview.objectives.objective import Losses, Needs, Objective, Step, check_needs
+from anyview.objectives.objective import Losses, MismatchError, Needs, Objective, Step, check_needs
 from anyview.views.draws import Draws
 from anyview.views.maker import Gives
 from anyview.views.view import View, ViewSet
@@ -105,3 +107,21 @@ def test_default_teacher_is_a_moving_average_of_the_encoder() -> None:
     rows: Tensor = teacher(view).rows
     assert torch.equal(rows, encoder(view).rows)
     assert teacher.momentum(3, 10) == 0.5
+
+
+def test_an_objective_that_reads_data_itself_says_what_it_must_be() -> None:
+    assert not Needs().missing(Gives(data="graph"))
+    assert not Needs(data="tensor").missing(Gives())
+    assert not Needs(data="graph").missing(Gives(data="graph"))
+    assert Needs(data="tensor").missing(Gives(data="graph")) == ["a tensor as a view's data (there it is a graph)"]
+
+
+def test_a_mismatch_keeps_what_was_missing() -> None:
+    class Demanding(Objective):
+        needs = Needs(views=2, targets=True)
+
+    with pytest.raises(MismatchError) as caught:
+        check_needs(Demanding, Gives(views=2), views="Pair")
+    assert caught.value.lacks == ["targets"]
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.lacks) == (str(caught.value), ["targets"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anyview.objectives.vicreg import VICReg, covariance_term, vicreg_loss, vicreg_terms
+from anyview.objectives.vicreg import VICReg, covariance_term, spread_terms, variance_term, vicreg_loss, vicreg_terms
 from anyview.testing import check_objective, check_rank_exact
 
 SHAPES = [(6, 10), (8, 8), (20, 5)]
@@ -59,6 +59,21 @@ def test_weights_multiply_their_terms() -> None:
         weights = [0.0, 0.0, 0.0]
         weights[position] = 3.0
         torch.testing.assert_close(vicreg_loss(a, b, *weights), 3 * term)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_terms_alone_and_together(shape: tuple[int, int]) -> None:
+    a, b = rows(shape)
+    terms = vicreg_terms(a, b)
+    torch.testing.assert_close((variance_term(a) + variance_term(b)) / 2, terms["variance"], rtol=1e-12, atol=0)
+    torch.testing.assert_close(covariance_term(a) + covariance_term(b), terms["covariance"], rtol=1e-12, atol=0)
+    for part, alone in zip(spread_terms(torch.stack([a, b])), (terms["variance"], terms["covariance"] / 2), strict=True):
+        torch.testing.assert_close(part, alone, rtol=1e-12, atol=0)  # a mean over what comes before the rows
+
+
+def test_the_variance_of_both_views_is_averaged_not_summed() -> None:
+    """Public libraries differ in this factor; constant rows tell which one it is."""
+    assert float(vicreg_loss(torch.zeros(4, 3), torch.zeros(4, 3))) == pytest.approx(25 * (1 - 1e-4**0.5))
 
 
 @pytest.mark.parametrize("shape", SHAPES)

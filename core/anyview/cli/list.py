@@ -1,4 +1,4 @@
-"""`anyview list [KIND] [PATTERN]`: every recipe, objective, encoder, view maker, data set and evaluation, a line each."""
+"""`anyview list [KIND] [PATTERN]`: every component that is named in a recipe or on a command line, a line each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from anyview.console import make_console, make_table, print_json
 from anyview.errors import UserError, unknown
 from anyview.plugins import Component, first_line, host
 
-LISTED = ("recipes", "objectives", "encoders", "views", "datasets", "evaluations")
+LISTED = ("recipes", "objectives", "encoders", "views", "combiners", "schedules", "datasets", "evaluations")
 TAKES_VALUE = ("--kind", "--pattern", "--for-plugin", "--tag")
 ONE_LINE = 10_000
 
@@ -34,7 +34,7 @@ def list_components(*, kind: str = "", pattern: str = "", for_plugin: str = "", 
     """List components: `anyview list [KIND] [PATTERN]`, as in `anyview list objectives "*vic*" --for graphs`.
 
     Args:
-        kind: recipes, objectives, encoders, views, datasets or evaluations; all of them by default.
+        kind: recipes, objectives, encoders, views, combiners, schedules, datasets or evaluations; all of them by default.
         pattern: Show names that hold this text, or match it where it has * or ?.
         for_plugin: Say which objectives the view makers of this plugin can serve, and what the others miss (short: --for).
         tag: Show objectives with this tag.

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from anyview.config import Parser
 from anyview.errors import UserError
-from anyview.plugins import Component, host
+from anyview.plugins import host
 
 USAGE = "anyview pretrain RECIPE [flags]   (a recipe's own flags: anyview pretrain RECIPE --help; all recipes: anyview list recipes)"
 
@@ -102,26 +102,16 @@ def _parse(component: Any, flags: Sequence[str], record: dict[str, Any]) -> tupl
     function = component.load()
     summary = (function.__doc__ or "").partition("\n")[0]
     parser = Parser(function.function, options, prog=f"anyview pretrain {component.full_name}", description=summary)
-    _check_slots(function, parser.components(flags))
     below: dict[str, Any] = {name: record[name] for name in ("seed", "precision") if name in record}
     saved = record.get("parameters", {})
     first = parser.parse(flags, defaults={**below, **saved})
     given = {name: first[name] for name in {*parser.given(flags), *saved} if name in function.signature.parameters}
     asked = first["preset"] or str(record.get("preset") or "").rpartition("+")[2] or None
     resolved, applied = function.resolve(given, asked)
-    parsed = parser.parse(flags, defaults={**below, **{name: value for name, value in resolved.items() if value is not None}})
+    parsed = parser.parse(flags, defaults={**below, **resolved})
     parsed["preset"] = applied
     own = function.signature.parameters
     return {name: parsed[name] for name in own}, {name: parsed[name] for name in parser.names if name not in own}
-
-
-def _check_slots(function: Any, chosen: dict[str, Component]) -> None:
-    """Hold each objective in a slot against the views that the recipe gives, before any data is read."""
-    from anyview.objectives.objective import check_needs
-
-    for component in chosen.values():
-        if component.kind == "objectives" and function.views is not None:
-            check_needs(component.load(), function.views.gives, views=function.views.__name__)
 
 
 def _train(name: str, values: dict[str, Any], chosen: dict[str, Any]) -> int:

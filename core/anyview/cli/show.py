@@ -1,4 +1,4 @@
-"""`anyview show NAME`: one component, with everything that can be set."""
+"""`anyview show NAME`: the components of a name, with everything that can be set."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import inspect
 from typing import Any
 
 from anyview.config import Parser, parse_command
-from anyview.errors import UserError, unknown
+from anyview.errors import unknown
 from anyview.plugins import KINDS, Component, host
 
 
 def show(name: str) -> None:
-    """One component: what it is, its flags with types and defaults; of a recipe also presets and the paper's results.
+    """What a component is, its flags with types and defaults; of a recipe also presets and the paper's results.
+
+    A name that several components share, of one plugin in several kinds or of several plugins, shows each of them.
 
     Args:
         name: a name as `anyview list` prints it
     """
-    print(describe(_find(name)))
+    print("\n\n\n".join(describe(component) for component in _find(name)))
 
 
 def run(arguments: list[str]) -> int:
@@ -37,17 +39,14 @@ def describe(component: Component) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _find(name: str) -> Component:
-    """The one component with this name, of whatever kind."""
+def _find(name: str) -> list[Component]:
+    """The components with this full or short name, of whatever kind."""
     kinds = [kind for kind in KINDS if kind != "commands"]
     components = [component for kind in kinds for component in host().components(kind)]
     found = [component for component in components if name in (component.full_name, component.name)]
     if not found:
         raise unknown("component", name, [spelling for c in components for spelling in (c.full_name, c.name)], look="anyview list")
-    if len(found) > 1:
-        choices = ", ".join(f"{c.full_name} ({c.kind})" for c in found)
-        raise UserError(f"the name {name!r} is shared by {choices}; give the full name, or see `anyview list`")
-    return found[0]
+    return found
 
 
 def _documentation(thing: Any) -> str:

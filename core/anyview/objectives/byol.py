@@ -6,12 +6,11 @@ Grill et al. Bootstrap Your Own Latent: A New Approach to Self-Supervised Learni
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from anyview.distributed import gather_rows
 from anyview.encoders.heads import mlp, predictor
 from anyview.encoders.moving_average import MovingAverage
-from anyview.objectives.gram import full
+from anyview.objectives.cosines import cosines
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.schedules import Cosine
 from anyview.views.view import View
@@ -26,7 +25,7 @@ def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
     >>> float(byol_loss(torch.eye(3), -torch.eye(3)))
     4.0
     """
-    return (2 - 2 * cosine_similarity(full(prediction), full(target.detach()), dim=1, eps=1e-12)).mean()
+    return 2 - 2 * cosines(prediction, target).mean()
 
 
 class BYOL(Objective):

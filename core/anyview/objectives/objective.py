@@ -22,8 +22,10 @@ from anyview.views.view import Relation, View, ViewSet
 class Needs:
     """What an objective asks of views and encoder; held against `Gives` before anything runs.
 
-    views: the least number of `Step.seen_whole`. roles: roles that must occur. masks, targets, relations, labels: whether views or set must carry them.
-    groups: group ids that must be there. extras: further views by name. tokens: whether the encoder must return tokens.
+    views: the least number of `Step.seen_whole`. roles: roles that must occur. masks, targets, relations, labels: whether views or set
+    must carry them. groups: group ids that must be there. extras: further views by name. data: what the views' data must be, for
+    objectives that read it themselves ("tensor" to mix it, a plugin's "graph"); "" where only the encoder does. tokens: whether the
+    encoder must return tokens.
     drops: whether hidden tokens are best left out rather than replaced (view makers that mask read it; see `Mask.drop`).
     teacher: whether a moving average of the encoder is wanted. index: whether samples need stable ids (per-sample state).
     couples_rows: whether the loss is a function of several rows together; then gradient accumulation is not a larger batch, one row is not
@@ -38,6 +40,7 @@ class Needs:
     labels: bool = False
     groups: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
+    data: str = ""
     tokens: bool = False
     drops: bool = False
     teacher: bool = False
@@ -59,6 +62,8 @@ class Needs:
                 lacks.append(phrase)
         lacks += [f"group ids {group!r}" for group in self.groups if group not in gives.groups]
         lacks += [f"extra views {extra!r}" for extra in self.extras if extra not in gives.extras]
+        if self.data and self.data != gives.data:
+            lacks.append(f"a {self.data} as a view's data (there it is a {gives.data})")
         if self.tokens and not tokens:
             lacks.append("an encoder that returns tokens")
         return lacks
@@ -217,9 +222,18 @@ ObjectiveSlot = Callable[[int], Objective]
 """A recipe's parameter that takes any objective: called with the width of the encoder's rows."""
 
 
+class MismatchError(UserError):
+    """An objective needs what views or encoder do not give; `lacks` are the phrases that say what."""
+
+    def __init__(self, sentence: str, lacks: Sequence[str] = ()) -> None:
+        super().__init__(sentence)
+        self.lacks = list(lacks)
+
+
 def check_needs(objective: type[Objective] | Objective, gives: Gives, *, views: str, tokens: bool = True) -> None:
-    """Raise UserError, naming both sides, when an objective needs what the views (or the encoder) do not give."""
+    """Raise MismatchError, naming both sides, when an objective needs what the views (or the encoder) do not give."""
     name = objective.__name__ if isinstance(objective, type) else type(objective).__name__
     lacks = objective.needs.missing(gives, tokens=tokens)
     if lacks:
-        raise UserError(f"{name} needs {', '.join(lacks)}, which {views} does not give; choose another objective or other views")
+        sentence = f"{name} needs {', '.join(lacks)}, which {views} does not give; choose another objective or other views"
+        raise MismatchError(sentence, lacks)

@@ -7,27 +7,46 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from anyview.distributed import gather_rows
 from anyview.encoders.heads import projector
-from anyview.objectives.gram import full, off_diagonal
+from anyview.objectives.gram import column_products, full, off_diagonal
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 
 
 def variance_term(rows: Tensor, eps: float = 1e-4) -> Tensor:
-    """How far each column's deviation stays below 1, a mean over columns; rows: (M, D), unbiased variance, M > 1."""
-    return torch.relu(1 - (full(rows).var(0) + eps).sqrt()).mean()
+    """How far each column's deviation stays below 1, a mean over columns; rows: (..., M, D), unbiased variance, M > 1.
+
+    >>> round(float(variance_term(torch.ones(4, 2))), 4)
+    0.99
+    """
+    centred = full(rows) - full(rows).mean(-2, keepdim=True)
+    return _hinge(column_products(centred, centred) / (rows.shape[-2] - 1), eps).to(centred.dtype)
 
 
 def covariance_term(rows: Tensor) -> Tensor:
-    """Sum of the squared covariances of different columns, divided by D; rows: (M, D), M > 1.
+    """Sum of the squared covariances of different columns, divided by D; rows: (..., M, D), M > 1; a mean over what comes before M.
 
     Exact for any M and D; costs M²D instead of MD² when M < D.
+
+    >>> float(covariance_term(torch.tensor([[1.0, 1.0], [-1.0, -1.0]])))
+    4.0
     """
-    with torch.autocast(rows.device.type, enabled=False):
-        centred = full(rows) - full(rows).mean(0)
-        off, _ = off_diagonal(centred, centred)
-        return (off / (len(rows) - 1) ** 2 / rows.shape[1]).to(centred.dtype)
+    return spread_terms(rows)[1]
+
+
+def spread_terms(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """`variance_term` and `covariance_term` of rows (..., M, D), together at the price of the second.
+
+    >>> variance, covariance = spread_terms(torch.eye(3))
+    >>> torch.equal(variance, variance_term(torch.eye(3))), torch.equal(covariance, covariance_term(torch.eye(3)))
+    (True, True)
+    """
+    centred = full(rows) - full(rows).mean(-2, keepdim=True)
+    off, squares = off_diagonal(centred, centred)
+    freedom, width = rows.shape[-2] - 1, rows.shape[-1]
+    return _hinge(squares / freedom).to(centred.dtype), (off.mean() / freedom**2 / width).to(centred.dtype)
 
 
 def vicreg_terms(a: Tensor, b: Tensor) -> dict[str, Tensor]:
@@ -37,10 +56,11 @@ def vicreg_terms(a: Tensor, b: Tensor) -> dict[str, Tensor]:
     """
     if len(a) < 2:
         raise ValueError(f"VICReg needs at least two rows to have a variance, found {len(a)}; make the batch larger")
+    (variance_a, covariance_a), (variance_b, covariance_b) = spread_terms(a), spread_terms(b)
     return {
-        "invariance": (full(a) - full(b)).square().mean(),
-        "variance": (variance_term(a) + variance_term(b)) / 2,
-        "covariance": covariance_term(a) + covariance_term(b),
+        "invariance": mse_loss(full(a), full(b)),
+        "variance": (variance_a + variance_b) / 2,
+        "covariance": covariance_a + covariance_b,
     }
 
 
@@ -54,6 +74,10 @@ def vicreg_loss(a: Tensor, b: Tensor, invariance: float = 25.0, variance: float 
     """
     terms = vicreg_terms(a, b)
     return invariance * terms["invariance"] + variance * terms["variance"] + covariance * terms["covariance"]
+
+
+def _hinge(variances: Tensor, eps: float = 1e-4) -> Tensor:
+    return torch.relu(1 - (variances + eps).sqrt()).mean()
 
 
 class VICReg(Objective):

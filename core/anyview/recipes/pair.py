@@ -19,7 +19,7 @@ from anyview.schedules import Cosine
 from anyview.views.noise import Noise
 from anyview.views.pair import Pair
 
-PRESETS = {"demo": {"data": "digits", "epochs": 40}}
+PRESETS = {"demo": {"data": "digits", "epochs": 40}, "grid": {"data": "digits", "hidden": 64, "dim": 32}}
 SMALL_BARLOW_TWINS = functools.partial(BarlowTwins, width=256, redundancy=1 / 256)
 
 

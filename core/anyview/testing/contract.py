@@ -14,6 +14,7 @@ from torch import Tensor
 
 from anyview.data.source import Batch, Epoch, Source
 from anyview.encoders.encoder import Encoder, Encoding
+from anyview.evaluation.collapse import CollapseAlarm, mean_standard_deviation
 from anyview.objectives.objective import Losses, ObjectiveSlot
 from anyview.pretrainer import Pretrainer, StepInput
 from anyview.recipe import Stage
@@ -33,8 +34,10 @@ def check_objective(
     """Assert what a training loop counts on: finite scalar losses, a gradient for every parameter, all state in the state dict.
 
     make_objective: called with the encoder's width. make_views, make_encoder, make_batch: for objectives that the tiny ones do not serve.
-    Two steps are trained; the second must come out the same, bit for bit, in a fresh objective that was given the first one's state.
-    Rows that are all alike must give finite losses and gradients too (tried on the tiny views and batch alone).
+    Two steps are trained; the second must come out the same, bit for bit, in a fresh objective that was given the first one's state. On
+    the tiny views and batch it is tried further: a last, smaller batch with an odd number of rows, fewer than the encoder is wide; and rows
+    that are all alike, which must give finite losses and gradients and raise the alarm. An objective whose definition has no value there
+    refuses such a batch by a ValueError.
     """
     make_stage = partial(tiny_stage, make_objective, make_views, make_encoder)
     tokens = make_objective(8).needs.tokens
@@ -54,10 +57,13 @@ def check_objective(
     if make_views is None and make_batch is None:
         needs = make_objective(8).needs
         alike = tiny_stage(make_objective, partial(tiny_views, needs, std=0.0), make_encoder)
+        _check_degenerate(pretrainer, stage, tiny_batch(5, tokens=needs.tokens))
         equal = tiny_batch(tokens=needs.tokens, constant=True)
-        degenerate = _begun(alike, equal)
-        _check_losses(_step(degenerate, alike, equal, 0))
-        _check_gradients(degenerate)
+        collapsed = _begun(alike, equal)
+        _check_degenerate(collapsed, alike, equal)
+        if collapsed.rows is not None and not needs.masks:  # masks that differ make rows differ
+            warning = CollapseAlarm().update(mean_standard_deviation(collapsed.rows))
+            assert warning is not None, "rows that are all alike raise no alarm"
 
 
 def check_view_maker(maker: ViewMaker, batch: Batch, *, sliced: bool = True) -> None:
@@ -127,6 +133,17 @@ def _begun(stage: Stage, batch: Batch) -> Pretrainer:
     pretrainer = tiny_pretrainer(stage, shown, batch.rows)
     pretrainer.before_epoch(0, lambda: [StepInput(batch, tiny_draws(99, batch.rows), 0, 10)])
     return pretrainer
+
+
+def _check_degenerate(pretrainer: Pretrainer, stage: Stage, batch: Batch) -> None:
+    """A step that comes out finite, or is refused in a sentence."""
+    try:
+        _check_losses(_step(pretrainer, stage, batch, 2))
+    except ValueError as refused:
+        if len(str(refused).split()) > 5:
+            return
+        raise AssertionError(f"a batch was refused without a reason: {refused}") from refused
+    _check_gradients(pretrainer)
 
 
 def _step(pretrainer: Pretrainer, stage: Stage, batch: Batch, number: int) -> Losses:

@@ -14,7 +14,7 @@ from anyview.data.source import Batch, Epoch
 from anyview.distributed import rank, ranks
 from anyview.encoders.encoder import Encoder
 from anyview.objectives.objective import Losses, ObjectiveSlot
-from anyview.pretrainer import Pretrainer, StepInput
+from anyview.pretrainer import StepInput
 from anyview.recipe import Stage
 from anyview.testing.processes import run_on_ranks
 from anyview.testing.tiny import tiny_batch, tiny_draws, tiny_pretrainer, tiny_stage
@@ -103,7 +103,7 @@ def _train(stage: Stage, batch: Batch, steps: int) -> Trace:
     own = slice(part.start, part.start + part.rows)
     look = partial(StepInput, part, number=0, steps=steps)
     pretrainer = tiny_pretrainer(stage, look(draws=tiny_draws(0, batch.rows, own)), batch.rows)
-    module: nn.Module = DistributedDataParallel(pretrainer) if ranks() > 1 else pretrainer
+    module: nn.Module = DistributedDataParallel(pretrainer, broadcast_buffers=False) if ranks() > 1 else pretrainer
     trained = [p for p in pretrainer.parameters() if p.requires_grad]
     shared = [p for p in stage.encoder.parameters() if p.requires_grad]
     optimizer = stage.optimizer(trained)

@@ -16,6 +16,7 @@ from anyview.errors import UserError
 from anyview.objectives.objective import Needs, Objective, ObjectiveSlot
 from anyview.pretrainer import Pretrainer, StepInput
 from anyview.recipe import Stage, Task
+from anyview.views.blocks import ContextTargets
 from anyview.views.draws import Draws
 from anyview.views.maker import ViewMaker
 from anyview.views.mask import MaskTokens
@@ -47,10 +48,9 @@ class TinyTokens(Encoder):
         if view.mask is not None and view.mask.drop:
             kept = view.mask.kept[..., None]
             tokens, places = tokens.take_along_dim(kept, 1), places.take_along_dim(kept, 1)
-            tokens = tokens + 0.0 * self.token  # it takes part, so that it has a gradient
         elif view.mask is not None:
             tokens = torch.where(view.mask.replaced[..., None], self.token, tokens)
-        tokens = tokens + places
+        tokens = tokens + places + 0.0 * self.token  # it takes part, so that it has a gradient
         mixed = tokens + 0.5 * tokens.mean(1, keepdim=True)
         return Encoding(mixed.mean(1), tokens=mixed, coordinates=places, layers=[tokens, mixed])
 
@@ -71,7 +71,9 @@ def tiny_views(needs: Needs, std: float = 0.3) -> ViewMaker:
 
     std: of the noise that tells two views apart.
     """
-    maker = MaskTokens(0.5, drop=needs.drops) if needs.masks or needs.targets else NoisePair(std)
+    maker: ViewMaker = MaskTokens(0.5, drop=needs.drops) if needs.masks or needs.targets else NoisePair(std)
+    if "context" in needs.roles:
+        maker = ContextTargets()
     lacks = needs.missing(maker.gives)
     if lacks:
         raise UserError(f"no tiny view maker gives {', '.join(lacks)}; call the check with views of your own")

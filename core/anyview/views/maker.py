@@ -16,8 +16,10 @@ from anyview.views.view import ViewSet
 class Gives:
     """What a view maker gives, held against what an objective needs.
 
-    views: how many views of role "view" or "global" (see `ViewSet.seen_whole`). roles: the roles that views carry. masks, targets, relations, labels: whether views or set have them.
-    groups: the group ids that views carry. extras: names of further views beside the batch's own.
+    views: how many views of role "view" or "global" (see `ViewSet.seen_whole`). roles: the roles that views carry. masks, targets,
+    relations, labels: whether views or set have them; targets are tensors.
+    groups: the group ids that views carry. extras: names of further views beside the batch's own. data: what the views' data is, "tensor"
+    or a plugin's own word ("graph").
     """
 
     views: int = 1
@@ -28,6 +30,7 @@ class Gives:
     labels: bool = False
     groups: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
+    data: str = "tensor"
 
 
 class ViewMaker:

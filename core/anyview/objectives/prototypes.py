@@ -1,0 +1,134 @@
+"""Prototypes: unit rows that samples are scored against, and what the objectives over them share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import normalize
+
+from anyview.errors import UserError
+from anyview.objectives.gram import full
+from anyview.objectives.objective import Step
+
+Kind = Literal["learned", "equiangular"]
+
+
+class Prototypes(nn.Module):
+    """K unit rows of width D; scores rows (M, D) by their products with each, (M, K): cosines where the rows have unit length too.
+
+    dim: D. count: K. kind: "learned", or "equiangular": fixed, as far apart as K directions can be. max_cosine: the largest cosine that
+    two equiangular prototypes may have, by default the smallest that can be reached. seed: of the equiangular ones.
+
+    Learned prototypes are divided by their length in every product, so that neither a step nor weight decay changes what they score;
+    this is weight normalisation with a gain of 1. Products are taken in float32 (or float64) under autocast too.
+
+    >>> Prototypes(dim=2, count=3)(torch.zeros(4, 2)).shape
+    torch.Size([4, 3])
+    """
+
+    weight: Tensor
+
+    def __init__(self, dim: int, count: int, *, kind: Kind = "learned", max_cosine: float | None = None, seed: int = 0) -> None:
+        super().__init__()
+        if count < 1:
+            raise UserError(f"{count} prototypes were asked for; give at least one")
+        self.count, self.kind = count, kind
+        if kind == "learned":
+            self.weight = nn.Parameter(normalize(torch.randn(count, dim), dim=1))
+        elif kind == "equiangular":
+            from anyview.objectives.equiangular import equiangular_basis
+
+            basis = equiangular_basis(count, dim, max_cosine=max_cosine, seed=seed)
+            self.register_buffer("weight", basis.to(torch.get_default_dtype()))
+        else:
+            raise UserError(f"prototypes are 'learned' or 'equiangular', and {kind!r} was asked for")
+
+    def forward(self, rows: Tensor, frozen: bool = False) -> Tensor:
+        """The scores of rows (M, D), (M, K), float32 or float64. frozen: give the prototypes a gradient of 0, and the rows theirs."""
+        weight = self.weight.detach() + 0.0 * self.weight if frozen else self.weight  # 0, not none: ranks wait for every gradient
+        with torch.autocast(rows.device.type, enabled=False):
+            return full(rows) @ normalize(full(weight), dim=1).T
+
+
+def dead_prototypes(scores: Tensor) -> Tensor:
+    """How many of K prototypes score highest for no row, a whole number; scores: (M, K).
+
+    >>> int(dead_prototypes(torch.eye(4)[:3]))
+    1
+    """
+    dead = torch.ones(scores.shape[1], dtype=torch.bool, device=scores.device)
+    dead[scores.detach().argmax(1)] = False
+    return dead.sum()
+
+
+def cross_entropy(targets: Tensor, logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """-Σ p log softmax(logits / temperature) for each row, (M,).
+
+    targets: (M, K) distributions, or sums of some, which get no gradient. logits: (M, K), computed with in float32 or float64.
+
+    >>> cross_entropy(torch.full((2, 4), 0.25), torch.zeros(2, 4)).exp()
+    tensor([4., 4.])
+    """
+    logits = full(logits)
+    losses: Tensor = _CrossEntropy.apply(targets.detach().to(logits), logits, temperature)
+    return losses
+
+
+def swapped_cross_entropy(targets: Sequence[Tensor], logits: Sequence[Tensor], temperature: float = 1.0) -> Tensor:
+    """Cross-entropy of each view's targets with every other view's logits, (M,): a mean over pairs of views, for each row.
+
+    targets: (M, K) distributions of the first views, without gradient. logits: (M, K) of all views, in the same order, divided by
+    `temperature`. As it is linear in the targets, a view's log-probabilities are multiplied once, with the sum of the others' targets.
+    Raises ValueError for a single view.
+
+    >>> uniform = torch.full((5, 4), 0.25)
+    >>> swapped_cross_entropy([uniform, uniform], [torch.zeros(5, 4)] * 3)[0] / torch.tensor(4.0).log()
+    tensor(1.)
+    """
+    pairs = len(targets) * (len(logits) - 1)
+    if pairs == 0:
+        raise ValueError(f"views are compared with each other, and there are {len(logits)}, {len(targets)} of them with targets")
+    every = _sum(targets) if len(logits) > len(targets) else None
+    terms = []
+    for seen, row in enumerate(logits):
+        others = [target for guessed, target in enumerate(targets) if guessed != seen]
+        wanted = every if seen >= len(targets) else _sum(others) if others else None
+        if wanted is not None:
+            terms.append(cross_entropy(wanted, row, temperature))
+    return torch.stack(terms).sum(0) / pairs
+
+
+def _sum(parts: Sequence[Tensor]) -> Tensor:
+    return sum(parts[1:], parts[0])
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Autograd's own form, less the two passes over (M, K) in which it divides the gradient by the temperature and copies the products."""
+
+    @staticmethod
+    def forward(ctx: Any, targets: Tensor, logits: Tensor, temperature: float) -> Tensor:
+        scaled = logits / temperature
+        logs = scaled.log_softmax(1)
+        ctx.save_for_backward(targets, logs)
+        ctx.temperature = temperature
+        return torch.mul(targets, logs, out=scaled).sum(1).neg_()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
+        targets, logs = ctx.saved_tensors
+        slopes = targets * (gradients[0] / -ctx.temperature)[:, None]
+        return None, torch.ops.aten._log_softmax_backward_data(slopes, logs, 1, logs.dtype), None
+
+
+def phase(step: Step, epochs: float) -> float:
+    """How much is done of a phase that takes the first `epochs` passes over the data, 0 to 1, and 1 ever after.
+
+    Papers give such phases in epochs of long trainings; in a short one a phase takes half of the stage at most.
+    """
+    length = min(epochs, step.epochs / 2)
+    return min(1.0, step.epoch / length) if length > 0 else 1.0
