@@ -70,6 +70,83 @@ def test_evaluation_stands_beside_its_controls_and_is_saved(trained: anyview.Run
     assert set(trained.folder.evaluations()["digits"]["protocols"]) == {"linear", "knn", "cluster"}
 
 
+def test_two_files_of_one_name_do_not_displace_each_other(trained: anyview.Run, tmp_path: Path) -> None:
+    x, y = digits().x.numpy()[:60], digits().labels.numpy()[:60]
+    for folder, shift in (("one", 0.0), ("two", 1.0)):
+        (tmp_path / folder).mkdir()
+        np.savez(tmp_path / folder / "rows.npz", x=x + shift, y=y)
+    paths = [str(tmp_path / folder / "rows.npz") for folder in ("one", "two")]
+    for path in paths:
+        trained.evaluate(["knn"], data=path, seeds=1)
+    trained.evaluate(["cluster"], data=paths[0], seeds=1)
+    kept = trained.folder.evaluations()
+    assert set(paths) <= set(kept)
+    assert kept[paths[0]]["fingerprint"] != kept[paths[1]]["fingerprint"]
+    assert set(kept[paths[0]]["protocols"]) == {"knn", "cluster"}
+    assert set(trained.evaluation(paths[1])["protocols"]) == {"knn"}
+    np.savez(paths[1], x=x + 2, y=y)
+    later = anyview.load(trained.folder.path)
+    later.evaluate(["cluster"], data=paths[1], seeds=1)
+    assert set(later.evaluation(paths[1])["protocols"]) == {"cluster"}
+
+
+def test_a_file_under_the_data_root_is_known_by_its_path(trained: anyview.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANYVIEW_DATA", str(tmp_path))
+    np.savez(tmp_path / "rooted.npz", x=digits().x.numpy()[:20])
+    trained.evaluate(data="rooted.npz")
+    assert str(tmp_path / "rooted.npz") in trained.folder.evaluations()
+
+
+def test_a_run_on_a_file_is_known_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    np.savez(path, x=np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32))
+    anyview.pretrain("core/pair", tmp_path / "run", data=str(path), batch_size=32, **VALUES)
+    run = anyview.load(tmp_path / "run")
+    assert run.evaluate() == []
+    assert list(run.folder.evaluations()) == [str(path)]
+    assert run.evaluation() == run.evaluation(str(path)) != {}
+
+
+def test_further_metrics_are_kept_while_the_data_stays(trained: anyview.Run) -> None:
+    trained.evaluate(["knn"], seeds=1, metrics=["uniformity", "alignment"])
+    assert trained.evaluation()["label_free"]["uniformity"] < 0
+    trained.evaluate(["knn"], seeds=1)
+    assert {"uniformity", "alignment", "rankme"} <= set(trained.evaluation()["label_free"])
+    with pytest.raises(UserError, match="did you mean 'uniformity'"):
+        trained.evaluate(["knn"], seeds=1, metrics=["uniformty"])
+
+
+def test_every_protocol_runs_on_a_run_with_its_options(trained: anyview.Run) -> None:
+    options = {
+        "finetune": {"epochs": 1, "lr": "0.001"},
+        "label_fraction": {"percent": "1"},
+        "corruption": {"severities": "3", "shifts": "noise"},
+        "ood": {"against": ArraySource(np.random.default_rng(0).normal(size=(30, 64)), name="noise"), "k": 3},
+        "transfer": {"to": "digits", "probe": "knn"},
+    }
+    results = {result.protocol: result for result in trained.evaluate(list(options), seeds=1, options=options)}
+    assert set(results) == set(options)
+    assert results["ood"].mean(score="mahalanobis_auroc") > 0.9
+    assert results["transfer"].mean() == results["transfer"].mean(score="accuracy_on_digits") > 0.5
+    assert "raw features" not in results["finetune"].values
+    kept = trained.evaluation()["protocols"]
+    assert kept["ood"]["options"]["against"] == "noise"
+    assert len(kept["label_fraction"]["records"]["0"]["1%"]) == 10
+
+
+def test_options_out_of_range_are_refused_before_anything_is_embedded(trained: anyview.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("something was embedded")
+
+    monkeypatch.setattr("anyview.evaluation.subject.embed", never)
+    with pytest.raises(UserError, match="takes lr above 0, and was given -1"):
+        trained.evaluate(["knn", "linear"], options={"linear": {"lr": -1.0}})
+    with pytest.raises(UserError, match="at least 1 seed"):
+        trained.evaluate(["knn"], seeds=0)
+    with pytest.raises(UserError, match="no device 'gpu'"):
+        trained.evaluate(["knn"], device="gpu")
+
+
 def test_no_labels_is_one_sentence(trained: anyview.Run) -> None:
     bare = ArraySource(np.random.default_rng(0).normal(size=(10, 64)), name="bare")
     with pytest.raises(UserError, match="needs labels"):
@@ -143,6 +220,50 @@ def test_evaluate_prints_a_table_and_json(trained: anyview.Run, capsys: pytest.C
     assert told["protocols"]["linear"]["options"]["epochs"] == 10
     assert main(["evaluate", str(trained.folder.path), "--knn.k", "3"]) == 2
     assert "add it to --protocol" in capsys.readouterr().err
+
+
+def test_evaluate_takes_options_of_protocols_metrics_and_a_device(trained: anyview.Run, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", str(trained.folder.path), "--seeds", "1", "--device", "cpu", "--metrics", "hubness, uniformity"]
+    asked = ["--protocol", "ood,transfer", "--ood.against", "digits", "--ood.k=5", "--transfer.to", "digits", "--transfer.probe", "knn"]
+    assert main([*words, *asked, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["protocols"]["ood"]["options"]["against"] == "digits"
+    assert told["protocols"]["ood"]["options"]["k"] == 5
+    assert told["protocols"]["transfer"]["options"]["probe"] == "knn"
+    assert {"hubness", "uniformity_interval", "alpha_req"} <= set(told["label_free"])
+    assert main([*words, "--protocol", "knn"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "uniformity_interval -" in text
+    assert " to -" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--protocol", "linear", "--linear.lr", "-1"], "takes lr above 0, and was given -1"),
+        (["--protocol", "knn", "--knn.k", "0"], "takes k at least 1, and was given 0"),
+        (["--protocol", "ood", "--ood.against", "nowhere"], "'nowhere'"),
+        (["--protocol", "transfer"], "add --transfer.to NAME"),
+        (["--protocol", "corruption", "--corruption.shifts", "fog"], "'digits' has no shift 'fog'; it has noise, scale"),
+        (["--protocol", "label_fraction", "--label_fraction.percent", "0"], "takes percent above 0"),
+        (["--metrics", "lidr"], "no metric 'lidr'"),
+        (["--device", "gpu"], "no device 'gpu' here"),
+    ],
+)
+def test_mistakes_in_evaluate_are_one_sentence(
+    trained: anyview.Run, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
+) -> None:
+    assert main(["evaluate", str(trained.folder.path), "--seeds", "1", *words]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+def test_embed_takes_a_device(trained: anyview.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["embed", str(trained.folder.path), "--out", str(tmp_path / "rows.npy")]
+    assert main([*words, "--device", "gpu"]) == 2
+    assert "no device 'gpu' here" in capsys.readouterr().err
+    assert main([*words, "--device", "cpu"]) == 0
 
 
 def test_show_describes_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ COMMANDS = {
     "show": "one component: paper, flags with types and defaults, presets, reference results",
     "pretrain": "train a recipe on unlabelled data",
     "evaluate": "scores of a run beside its controls",
+    "select": "the best of several runs, without labels",
     "embed": "rows for data, with a run's encoder",
     "export": "a run's encoder as a file for other programs",
     "demo": "every installed plugin learns something on small embedded data",

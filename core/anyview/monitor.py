@@ -13,18 +13,21 @@ from torch import Tensor
 
 from anyview.distributed import gather_rows
 from anyview.errors import MissingDependencyError, UserError
-from anyview.evaluation.label_free import CollapseAlarm, mean_standard_deviation, rankme
+from anyview.evaluation.collapse import CollapseAlarm, DimensionAlarm, LineAlarm, dead_columns, mean_standard_deviation
+from anyview.evaluation.spectra import entropy_rank_of, rankme_of, singular_values
 from anyview.folder import RunFolder
 from anyview.pretrainer import Pretrainer
 from anyview.progress import ProgressLine
+from anyview.schedules import as_schedule
 
 METRIC_ROWS = 2048  # online metrics look at this many rows: enough for a trend, cheap beside a step
 
 
 class Monitor:
-    """Logs losses and label-free metrics of a stage, watches for collapse, moves the progress line.
+    """Logs losses, collapse lines and label-free metrics of a stage, watches for collapse, moves the progress line.
 
-    offset: steps of earlier stages. begin: the stage's first step now. every: steps between two lines of metrics.
+    offset: steps of earlier stages. begin: the stage's first step now. every: steps between two lines of metrics; nothing is computed
+    between them.
     """
 
     def __init__(
@@ -40,14 +43,23 @@ class Monitor:
     ) -> None:
         self.fabric, self.folder, self.name, self.pretrainer, self.progress = fabric, folder, name, pretrainer, progress
         self.offset, self.every = offset, every
-        self.alarm = CollapseAlarm()
+        self.alarm, self.dimension_alarm = CollapseAlarm(), DimensionAlarm()
+        self.line_alarms = {task.name: LineAlarm() for task in pretrainer.tasks}
         self.since, self.step = time.monotonic(), begin
 
     def after(self, step: int, steps: int, losses: dict[str, Tensor], weights: dict[str, float], lr: float) -> None:
         """Note a finished step."""
         if step % self.every and step not in (1, steps):
             return
-        line = self._line(step, {name: float(loss.detach()) for name, loss in losses.items()}, weights, lr) | self._label_free()
+        numbers = {name: float(loss.detach()) for name, loss in losses.items()}
+        line = self._line(step, numbers, weights, lr)
+        warnings: list[str] = []
+        if self.pretrainer.rows is not None:
+            rows = gather_rows(self.pretrainer.rows)  # every rank looks at the rows of all
+            line |= self._collapse_lines(step, steps, numbers, lr, len(rows), warnings) | self._label_free(rows, warnings)
+        for warning in warnings:
+            self.progress.warn(warning)
+        line |= {"collapse": 1.0} if warnings else {}
         now = time.monotonic()
         rate = (step - self.step) / max(now - self.since, 1e-9)
         self.since, self.step = now, step
@@ -65,17 +77,45 @@ class Monitor:
             line |= {f"weight/{name}": weight for name, weight in weights.items()}
         return line | {name: float(value) for name, value in self.pretrainer.monitors.items()}
 
-    def _label_free(self) -> dict[str, float]:
-        """RankMe and spread of the student's rows; every rank looks at the rows of all."""
-        rows = self.pretrainer.rows
-        if rows is None or len(rows) < 2:
-            return {}
-        rows = gather_rows(rows)[:METRIC_ROWS].float().cpu()  # float64 spectra: not every device has them
-        spread = mean_standard_deviation(rows)
-        warning = self.alarm.update(spread)
-        if warning:
-            self.progress.warn(warning)
-        return {"rankme": rankme(rows), "standard_deviation": spread} | ({"collapse": 1.0} if warning else {})
+    def _collapse_lines(
+        self, step: int, steps: int, losses: dict[str, float], lr: float, rows: int, warnings: list[str]
+    ) -> dict[str, float]:
+        """Where the loss would be if all of `rows` rows were equal, weighted as it is; by task too where there are several.
+
+        Sentences of the tasks' alarms are added to `warnings`.
+        """
+        tasks, epoch = self.pretrainer.tasks, steps / self.pretrainer.epochs
+        lines: dict[str, float] = {}
+        for task in tasks:
+            line, weight = task.objective.collapse_line(rows), as_schedule(task.weight)(step - 1, steps)
+            if line is None or weight == 0:
+                continue
+            lines[task.name] = weight * line
+            loss = sum(value for name, value in losses.items() if len(tasks) == 1 or name.partition("/")[0] == task.name)
+            warning = self.line_alarms[task.name].update(step, loss=loss, line=lines[task.name], lr=lr, epoch=epoch)
+            warnings += [warning] if warning else []
+        told = {f"collapse_line/{name}": line for name, line in lines.items()} if len(tasks) > 1 else {}
+        return told | ({"collapse_line": sum(lines.values())} if len(lines) == len(tasks) else {})
+
+    def _label_free(self, rows: Tensor, warnings: list[str]) -> dict[str, float]:
+        """RankMe, entropy rank, spread and size of the student's rows (M, D); sentences of alarms are added to `warnings`."""
+        rows = rows[:METRIC_ROWS].float().cpu()  # float64 spectra: not every device has them
+        finite = rows[rows.isfinite().all(1)]
+        broken = {"nan_rows": float(len(rows) - len(finite))}
+        if len(finite) < 2:
+            return broken
+        z = finite.double()
+        spread, rank = mean_standard_deviation(z), entropy_rank_of(singular_values(z, centred=True))
+        judged = (self.alarm.update(spread), self.dimension_alarm.update(rank, samples=len(z), width=z.shape[1]))
+        warnings += [warning for warning in judged if warning]
+        return {
+            "rankme": rankme_of(singular_values(z, centred=False)),
+            "entropy_rank": rank,
+            "standard_deviation": spread,
+            "row_norm": float(z.norm(dim=1).mean()),
+            "dead_columns": dead_columns(z),
+            **broken,
+        }
 
 
 def make_loggers(names: Sequence[str], folder: Path) -> list[Any]:

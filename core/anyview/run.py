@@ -7,7 +7,7 @@ import platform
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,20 @@ import numpy as np
 import torch
 
 from anyview.config import from_yaml, to_yaml
+from anyview.data.roots import data_root
 from anyview.data.source import Outline, Source
 from anyview.encoders.encoder import Encoder
 from anyview.errors import UserError, unknown
-from anyview.evaluation.embedding import embed, fresh_rows
+from anyview.evaluation.augmented import AugmentedRows, augmented_rows
+from anyview.evaluation.embedding import choose_device, embed
 from anyview.evaluation.label_free import label_free
-from anyview.evaluation.protocol import RANDOM, RAW, TRAINED, Result, Rows, evaluate_rows
+from anyview.evaluation.protocol import RANDOM, RAW, TRAINED, Result, Rows, check_options, evaluate_rows
+from anyview.evaluation.protocol_data import any_split
+from anyview.evaluation.subject import RawFeatures, TrainedEncoder, UntrainedEncoder
 from anyview.folder import RunFolder, read_yaml, write_tensors
 from anyview.plugins import host
 from anyview.recipe import Recipe, RecipeFunction
+from anyview.views.maker import ViewMaker
 
 RECORD_KEYS = ("recipe", "seed", "precision", "preset", "parameters", "data", "versions", "created")
 
@@ -54,7 +59,7 @@ def recipe_record(recipe: Recipe, seed: int, precision: str = "32-true") -> dict
         "seed": seed,
         "preset": recipe.preset,
         "precision": precision,
-        "parameters": {**to_yaml(recipe.values), "data": _where(recipe)},
+        "parameters": {**to_yaml(recipe.values), "data": place_of(recipe.values.get("data"), source.name)},
         "data": {**facts, "name": source.name, "fingerprint": source.fingerprint(), "shape": dict(source.shape)},
         "versions": _versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -124,11 +129,10 @@ def _check_record(record: Mapping[str, Any], folder: RunFolder) -> None:
         raise UserError(f"{sentence}; restore it, or train again")
 
 
-def _where(recipe: Recipe) -> str:
-    """How a later process finds the data again: a name, or absolute paths; of data that was in memory only what it was called."""
-    data = recipe.values.get("data")
+def place_of(data: Any, name: str) -> str:
+    """How a later process finds data again: a name, or absolute paths; of data that was in memory only its name."""
     if not isinstance(data, (str, Path)):
-        return recipe.source.name
+        return name
     parts = [part.strip() for part in str(data).split(",")]
     return ",".join(str(Path(part).resolve()) for part in parts) if all(Path(part).is_file() for part in parts) else str(data)
 
@@ -138,6 +142,7 @@ class Run:
 
     def __init__(self, folder: RunFolder, recipe: Recipe) -> None:
         self.folder, self.recipe = folder, recipe
+        self._opened: dict[str, Source] = {}
 
     @property
     def embedder(self) -> Encoder:
@@ -159,13 +164,37 @@ class Run:
             warnings.warn(f"the data {source.name!r} is not what the run was trained on: its fingerprint differs", stacklevel=2)
         return source
 
-    def embed(self, data: Any = None, *, batch_size: int = 1024) -> np.ndarray:
-        """(N, D) float32, one row per sample, in the input's order. data: a name, path, array or Source; None is the run's own."""
-        return embed(self.embedder, self.open(data), batch_size=batch_size)
+    def embed(self, data: Any = None, *, batch_size: int = 1024, device: str = "auto") -> np.ndarray:
+        """(N, D) float32, one row per sample, in the input's order. data: a name, path, array or Source; None is the run's own.
+
+        device: cpu, cuda, mps or auto, which is an accelerator where there is one.
+        """
+        return embed(self.embedder, self.open(data), batch_size=batch_size, device=choose_device(device))
+
+    @property
+    def view_maker(self) -> ViewMaker:
+        """What made the views that the run was trained on: that of the last stage's first task."""
+        return self.recipe.stages[-1].tasks[0].views
 
     def open(self, data: Any = None) -> Source:
-        """Data as the run's modality reads it; None is the run's own."""
+        """Data as the run's modality reads it; None is the run's own. A source, as it is; what was opened by name is opened once."""
+        if isinstance(data, (str, Path)):
+            if str(data) not in self._opened:
+                self._opened[str(data)] = self._open(data)
+            return self._opened[str(data)]
         return self.source if data is None else self._open(data)
+
+    def evaluation(self, data: Any = None) -> dict[str, Any]:
+        """What evaluation.json holds of data, given as in `open`: fingerprint, results by protocol, label-free metrics; or {}."""
+        return self.folder.evaluations().get(self._key(self.open(data)), {})
+
+    def _key(self, source: Source) -> str:
+        """What evaluation.json calls a source: the absolute paths of its files, else its name."""
+        own = str(self.record["parameters"]["data"]) if source is self.source else source.name
+        given = next((data for data, opened in self._opened.items() if opened is source), own)
+        in_root = not Path(given).is_file() and (data_root() / given).is_file()
+        place = place_of(data_root() / given if in_root else given, source.name)
+        return place if Path(place.partition(",")[0]).is_absolute() else source.name
 
     def evaluate(
         self,
@@ -174,25 +203,43 @@ class Run:
         data: Any = None,
         seeds: int = 5,
         options: Mapping[str, Mapping[str, Any]] | None = None,
+        metrics: Sequence[str] = (),
+        device: str = "auto",
     ) -> list[Result]:
         """Scores of the frozen encoder, each beside the same encoder untrained and the raw features, by one probe on one split.
 
         protocols: names of evaluations; None = linear where there are labels, else none. data: as in `open`. seeds: how many.
-        options: by protocol; they win over the recipe's own probe settings. Results are also kept in evaluation.json, by data set and
-        protocol, with the label-free metrics of the rows.
+        options: by protocol; they win over the recipe's own probe settings. metrics: label-free metrics that cost more than the spectrum
+        does, by name. device: that encoders run on, as in `embed`. Results are also kept in evaluation.json, by data set and protocol,
+        with the label-free metrics of the rows.
         """
+        if seeds < 1:
+            raise UserError(f"scores need at least 1 seed, and {seeds} were asked for")
+        from anyview.evaluation.metrics import check_more, more_label_free  # they bring scikit-learn, which training does without
+
+        check_more(metrics)
         source = self.open(data)
-        rows = embed(self.embedder, source)
-        encoders: dict[str, Rows] = {TRAINED: rows, RANDOM: fresh_rows(self.fresh_encoder, source), RAW: source.features()}
-        results = []
         wanted = protocols if protocols is not None else () if source.labels is None else ("linear",)
-        for name in wanted:
-            component = host().find("evaluations", name)
+        asked = {}
+        for component in (host().find("evaluations", name) for name in wanted):
             chosen = {**self.recipe.probe.get(component.name, {}), **(options or {}).get(component.name, {})}
-            results.append(evaluate_rows(encoders, source.labels, source.split, component.load(), range(seeds), chosen))
-        self.folder.add_evaluation(
-            source.name, source.fingerprint(), {result.protocol: result.to_dict() for result in results}, label_free(torch.from_numpy(rows))
-        )
+            asked[component.load()] = check_options(component.load(), chosen)
+        context: dict[str, Any] = {"open": self.open, "device": choose_device(device)}
+        trained = TrainedEncoder(self.embedder, source, **context)
+        summary = label_free(trained(0), what="encoder rows, all samples, not augmented")
+
+        def shown() -> AugmentedRows:
+            return augmented_rows(self.embedder, source, self.view_maker, device=choose_device(device))
+
+        summary |= more_label_free(metrics, trained(0), shown)
+        fresh, raw = UntrainedEncoder(self.fresh_encoder, source, **context), RawFeatures(source, **context)
+        columns: dict[str, Rows] = {TRAINED: trained, RANDOM: fresh, RAW: raw}
+        split = partial(any_split, source)
+        results = [evaluate_rows(columns, source.labels, split, protocol, range(seeds), chosen) for protocol, chosen in asked.items()]
+        found = {result.protocol: result.to_dict() for result in results}
+        before = self.evaluation(source)
+        kept = before["label_free"] if before.get("fingerprint") == source.fingerprint() else {}
+        self.folder.add_evaluation(self._key(source), source.fingerprint(), found, {**kept, **summary})
         return results
 
     def export(self, path: str | Path) -> Path:

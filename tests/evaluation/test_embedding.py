@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from anyview.data.source import Batch, Epoch, Source
-from anyview.encoders.encoder import Encoder, Encoding, Wrapped
+from anyview.encoders.encoder import Encoder, Encoding
 from anyview.errors import UserError
-from anyview.evaluation.embedding import embed, fresh_rows, require_finite
-from anyview.views.view import View
+from anyview.evaluation.embedding import choose_device, embed, moved, require_finite
+from anyview.views.view import Mask, View
 
 
 class Rows(Source):
@@ -42,13 +42,19 @@ class Rows(Source):
         return "rows"
 
 
-class Read(nn.Module):
-    def forward(self, data: dict[str, torch.Tensor]) -> torch.Tensor:
-        return data["x"]
+class Network(Encoder):
+    dim = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Dropout(0.5))
+
+    def forward(self, view: View) -> Encoding:
+        return Encoding(self.module(view.data["x"]))
 
 
 def build() -> Encoder:
-    return Wrapped(nn.Sequential(Read(), nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Dropout(0.5)), dim=8)
+    return Network()
 
 
 @pytest.fixture
@@ -68,7 +74,7 @@ def test_rows_come_in_order_whatever_the_batch_size(source, batch_size):
 
 def test_every_module_is_left_in_the_mode_it_came_in(source):
     encoder = build().train()
-    encoder.module[2].eval()
+    encoder.module[1].eval()
     before = [module.training for module in encoder.modules()]
     state = {name: value.clone() for name, value in encoder.state_dict().items()}
     embed(encoder, source)
@@ -100,16 +106,18 @@ def test_runs_without_gradient_and_gives_float32(source):
     assert embed(Half(), source).dtype == np.float32
 
 
-def test_fresh_rows_follow_the_seed_and_leave_the_global_generator(source):
-    built = []
-    make = fresh_rows(lambda: built.append(0) or build(), source)
-    state = torch.get_rng_state()
-    first, other = make(0), make(1)
-    assert torch.equal(torch.get_rng_state(), state)
-    np.testing.assert_array_equal(first, fresh_rows(build, source)(0))
-    assert not np.array_equal(first, other)
-    make(0)
-    assert len(built) == 2
+def test_a_view_moves_whole():
+    hidden = torch.tensor([[True, False]])
+    view = moved(View({"x": torch.ones(1, 2)}, mask=Mask(hidden), target=torch.ones(2), params={"p": torch.ones(1, 1)}), "meta")
+    assert {part.device.type for part in (view.data["x"], view.mask.hidden, view.target, view.params["p"])} == {"meta"}
+
+
+def test_devices_are_chosen_or_refused_in_one_sentence():
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+    for name in ("gpu", "cuda:99", "xpu"):
+        with pytest.raises(UserError, match=f"there is no device '{name}' here"):
+            choose_device(name)
 
 
 def test_finite_rows_pass_and_others_are_counted():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import statistics
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ from anyview.data.splits import Split, stratified_split
 from anyview.errors import UserError
 from anyview.evaluation.cluster import cluster
 from anyview.evaluation.knn import knn
+from anyview.evaluation.label_fraction import label_fraction
 from anyview.evaluation.linear import linear
 from anyview.evaluation.logistic import logistic
-from anyview.evaluation.protocol import MAJORITY, RANDOM, RAW, TRAINED, Result, declaration, evaluate_rows, table
-from anyview.evaluation.protocol_data import ProtocolData
+from anyview.evaluation.protocol import MAJORITY, RANDOM, RAW, TRAINED, Result, Scores, declaration, evaluate_rows, protocol, table
+from anyview.evaluation.protocol_data import ProtocolData, any_split
+from tests.evaluation.sources import clusters, subjects, unlabelled
 
-PROTOCOLS = [linear, logistic, knn, cluster]
+PROTOCOLS = [linear, logistic, knn, cluster, label_fraction]
 
 
 def noise(seed: int) -> np.ndarray:
@@ -59,7 +62,7 @@ def test_a_result_without_controls_says_so(blobs):
     assert warnings == ["the scores stand without these controls: random encoder, raw features"]
 
 
-@pytest.mark.parametrize("protocol", [linear, logistic, knn])
+@pytest.mark.parametrize("protocol", [linear, logistic, knn, label_fraction])
 @pytest.mark.parametrize("validation", [True, False])
 def test_permuted_test_labels_change_no_prediction_and_no_choice(blobs, monkeypatch, protocol, validation):
     data = blobs(separation=1.5)
@@ -177,3 +180,96 @@ def test_table_shows_scores_beside_controls_with_settings_and_warnings(blobs):
         assert phrase in text
     assert results[0].cell(RANDOM, "accuracy") in text
     assert "best epoch" not in text
+
+
+def test_protocols_that_need_more_are_given_where_rows_come_from():
+    source, seen = clusters(), []
+
+    @protocol(needs="source")
+    def look(data: ProtocolData, seed: int) -> Scores:
+        np.testing.assert_array_equal(data.embed(data.source), data.rows)
+        seen.append((data.source is source, data.origin.encoder is not None, data.names))
+        return {"accuracy": 1.0}
+
+    result = evaluate_rows(subjects(source), source.labels, source.split, look, [0])
+    assert seen == [(True, True, ("0", "1", "2", "3"))] * 2 + [(True, False, ("0", "1", "2", "3"))]
+    assert result.warnings == []
+
+
+def test_raw_features_are_left_out_where_an_encoder_is_needed():
+    source = clusters()
+
+    @protocol(needs="encoder")
+    def train(data: ProtocolData, seed: int) -> Scores:
+        return {"accuracy": float(sum(parameter.numel() for parameter in data.origin.encoder().parameters()) > 0)}
+
+    result = evaluate_rows(subjects(source), source.labels, source.split, train, [0])
+    assert list(result.values) == [TRAINED, RANDOM, MAJORITY]
+    assert result.warnings == []
+    assert result.cell(RAW, "accuracy") == ""
+    whole = evaluate_rows(subjects(source), source.labels, source.split, knn, [0])
+    assert [column.header for column in table([result, whole]).columns][2:] == [TRAINED, RANDOM, RAW, MAJORITY]
+
+
+def test_rows_alone_are_refused_where_more_is_needed():
+    @protocol(needs="source")
+    def look(data: ProtocolData, seed: int) -> Scores:
+        return {"accuracy": 1.0}
+
+    source = clusters()
+    with pytest.raises(UserError, match="look needs the source of its rows, and rows alone were given for the trained encoder"):
+        evaluate_rows({TRAINED: source.features()}, source.labels, source.split, look, [0])
+    data = ProtocolData(source.features(), source.labels.numpy(), source.split(0), 4)
+    with pytest.raises(UserError, match="rows alone were given"):
+        data.embed(source)
+
+
+def test_labels_may_be_missing_or_unused():
+    seen = []
+
+    @protocol(labels="used")
+    def use(data: ProtocolData, seed: int) -> Scores:
+        seen.append((data.classes, sorted(set(data.labels.tolist())), len(data.split.train)))
+        return {"accuracy": 1.0}
+
+    @protocol(labels="unused")
+    def ignore(data: ProtocolData, seed: int) -> Scores:
+        seen.append((data.classes, sorted(set(data.labels.tolist())), len(data.split.train)))
+        return {"accuracy": 1.0}
+
+    labelled, bare = clusters(), unlabelled(clusters())
+    for source in (labelled, bare):
+        for each in (use, ignore):
+            result = evaluate_rows({TRAINED: source.features()}, source.labels, partial(any_split, source), each, [0])
+            assert ("accuracy" in result.values[MAJORITY]) is (each is use and source is labelled)
+    assert seen == [(4, [0, 1, 2, 3], 180), (0, [-1], 0), (0, [-1], 180), (0, [-1], 0)]
+
+
+def test_records_are_kept_once_per_seed():
+    asked = []
+
+    def record(data: ProtocolData, seed: int, *, size: int) -> dict[str, list[int]]:
+        asked.append(seed)
+        return {"chosen": list(range(size + seed))} if seed else {}
+
+    @protocol(record=record)
+    def choose(data: ProtocolData, seed: int, *, size: int = 2) -> Scores:
+        return {"accuracy": 1.0}
+
+    source = clusters()
+    result = evaluate_rows(subjects(source), source.labels, source.split, choose, [0, 1])
+    assert asked == [0, 1]
+    assert result.to_dict()["records"] == {"1": {"chosen": [0, 1, 2]}}
+
+
+def test_the_constant_answer_is_asked_with_seed_and_options():
+    def constant(data: ProtocolData, seed: int, *, size: int) -> Scores:
+        return {"accuracy": seed + size}
+
+    @protocol(majority=constant)
+    def choose(data: ProtocolData, seed: int, *, size: int = 2) -> Scores:
+        return {"accuracy": 1.0}
+
+    source = clusters()
+    result = evaluate_rows({TRAINED: source.features()}, source.labels, source.split, choose, [0, 1], {"size": 5})
+    assert result.values[MAJORITY]["accuracy"] == [5, 6]

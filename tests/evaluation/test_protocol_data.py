@@ -8,9 +8,20 @@ import numpy as np
 import pytest
 import torch
 
+from anyview.data.arrays import ArraySource
 from anyview.data.splits import Split
 from anyview.errors import UserError
-from anyview.evaluation.protocol_data import ProtocolData, labelled, majority_on_test, measure, prepare_labels, unseen_classes
+from anyview.evaluation.protocol_data import (
+    ProtocolData,
+    any_split,
+    labelled,
+    majority_on_test,
+    measure,
+    no_labels,
+    prepare_labels,
+    unseen_classes,
+)
+from anyview.evaluation.subject import RawFeatures
 
 
 def split(train: list[int], test: list[int]) -> Split:
@@ -74,3 +85,36 @@ def test_parts_that_nothing_can_be_learnt_from_are_refused(train, test, message)
     labels = prepare_labels(np.array([0, 1, -1, 0]), "knn", several=False)
     with pytest.raises(UserError, match=message):
         labelled(split(train, test), labels)
+
+
+def test_data_without_labels_is_split_by_rows_or_groups():
+    x = np.zeros((50, 2))
+    parts = any_split(ArraySource(x), 3)
+    assert [len(part) for part in (parts.train, parts.validation, parts.test)] == [30, 10, 10]
+    assert parts.name == "random 60/20/20, seed 3"
+    grouped = ArraySource(x, groups=np.arange(50) // 5)
+    parts = any_split(grouped, 0)
+    assert not set(grouped.groups[parts.train].tolist()) & set(grouped.groups[parts.test].tolist())
+    labelled_source = ArraySource(x, np.arange(50) % 2)
+    assert torch.equal(any_split(labelled_source, 1).test, labelled_source.split(1).test)
+    assert no_labels(3).values.tolist() == [-1, -1, -1]
+
+
+def test_a_value_with_commas_is_one_data_set_or_several():
+    sources = {name: ArraySource(np.zeros((4, 2)), name=name) for name in ("a", "b", "edges.csv,features.csv")}
+
+    def open_by_name(name: object) -> ArraySource:
+        if isinstance(name, ArraySource):
+            return name
+        if name not in sources:
+            raise UserError(f"there is no data {name!r}")
+        return sources[name]
+
+    source = ArraySource(np.zeros((4, 2)))
+    data = ProtocolData(source.features(), np.zeros(4), any_split(source, 0), 1, RawFeatures(source, open=open_by_name).origin(0))
+    assert [one.name for one in data.open("a")] == ["a"]
+    assert [one.name for one in data.open("a, b,")] == ["a", "b"]
+    assert [one.name for one in data.open(["b", sources["a"]])] == ["b", "a"]
+    assert [one.name for one in data.open("edges.csv,features.csv")] == ["edges.csv,features.csv"]
+    with pytest.raises(UserError, match="no data 'c'"):
+        data.open("a,c")

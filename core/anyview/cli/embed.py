@@ -11,13 +11,16 @@ from anyview.errors import MissingDependencyError, UserError
 from anyview.folder import atomic
 
 
-def embed(folder: str, *, out: str, data: str | None = None, data_root: str | None = None, overwrite: bool = False) -> None:
+def embed(
+    folder: str, *, out: str, data: str | None = None, device: str = "auto", data_root: str | None = None, overwrite: bool = False
+) -> None:
     """Rows for data, with a run's encoder, in the input's order and with the input's ids.
 
     Args:
         folder: the run
         out: a file that ends in .npy (rows alone), .npz (rows and ids) or .parquet (one column per feature, and ids)
         data: a name or path (default: the data that the run was trained on)
+        device: that the encoder runs on: cpu, cuda, mps or auto, which is an accelerator where there is one
         data_root: folder that named data sets are found under (default: $ANYVIEW_DATA)
         overwrite: replace an existing file
     """
@@ -32,7 +35,7 @@ def embed(folder: str, *, out: str, data: str | None = None, data_root: str | No
 
     run = load(folder)
     source = run.open(data)
-    rows = run.embed(source)
+    rows = run.embed(source, device=device)
     ids = list(range(len(source))) if source.ids is None else list(source.ids)
     with atomic(path) as file:
         WRITERS[path.suffix](file, rows, ids)

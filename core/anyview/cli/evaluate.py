@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from anyview.config import Parser, parse_command
 from anyview.console import make_console, print_json
@@ -18,6 +20,8 @@ def options(
     protocol: str | None = None,
     data: str | None = None,
     seeds: int = 5,
+    metrics: str | None = None,
+    device: str = "auto",
     data_root: str | None = None,
     json: bool = False,
 ) -> None:
@@ -28,6 +32,8 @@ def options(
         protocol: one or more, with commas (default: linear, or none without labels); options follow as --PROTOCOL.OPTION
         data: other data than the run's own, as a name or a path
         seeds: how many seeds; splits that are drawn are drawn anew for each
+        metrics: further label-free ones, with commas: lidar, alignment, uniformity, self_retrieval, hubness, clid
+        device: that encoders run on: cpu, cuda, mps or auto, which is an accelerator where there is one
         data_root: folder that named data sets are found under (default: $ANYVIEW_DATA)
         json: print JSON instead of a table
     """
@@ -48,8 +54,10 @@ def run(arguments: list[str]) -> int:
 
     trained = load(chosen["folder"])
     source = trained.open(chosen["data"])
-    results = trained.evaluate(names if asked else None, data=source, seeds=chosen["seeds"], options=settings)
-    content = trained.folder.evaluations()[source.name]
+    metrics = [name.strip() for name in (chosen["metrics"] or "").split(",") if name.strip()]
+    how = {"seeds": chosen["seeds"], "options": settings, "metrics": metrics, "device": chosen["device"]}
+    results = trained.evaluate(names if asked else None, data=source, **how)
+    content = trained.evaluation(source)
     if chosen["json"]:
         now = {result.protocol: content["protocols"][result.protocol] for result in results}
         print_json({"data": source.name, **content, "protocols": now})
@@ -58,9 +66,19 @@ def run(arguments: list[str]) -> int:
 
     out = make_console()
     out.print(table(results) if results else f"{source.name} has no labels: the label-free metrics alone")
-    facts = [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in content["label_free"].items()]
-    out.print(f"label-free: {', '.join(facts)}")
+    out.print(f"label-free: {label_free_words(content['label_free'])}")
     return 0
+
+
+def label_free_words(facts: Mapping[str, Any]) -> str:
+    """Label-free metrics as one line."""
+    return ", ".join(f"{name} {_rounded(value)}" for name, value in facts.items())
+
+
+def _rounded(value: Any) -> str:
+    if isinstance(value, list):
+        return " to ".join(map(_rounded, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _divide(arguments: list[str]) -> tuple[list[str], list[str]]:

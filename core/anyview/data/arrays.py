@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from anyview.data.roots import data_root
+from anyview.data.shifts import ROW_SHIFTS, Shift, shifted
 from anyview.data.source import Batch, Epoch, Source, fingerprint
 from anyview.errors import UserError
 from anyview.views.draws import derive_seed
@@ -29,7 +31,8 @@ class ArraySource(Source):
     x: (N, ...) numbers, kept as float32. labels: (N,) classes (numbers or words) or (N, L) yes/no answers. ids: (N,) what the input calls
     its rows. groups: (N,) what each row belongs to (numbers or words), kept together by splits and given to views as "group".
     labelled: batches carry the labels, for methods that learn from them. `shape` has "features" (numbers per sample) and, for more than
-    one axis, "channels", "length", "height", "width".
+    one axis, "channels", "length", "height", "width". A subclass for other data than rows names shifts of its own in `shifts` and
+    `corruptions`.
 
     An epoch is a fresh order, cut into batches of equal size; rows that do not fill a last batch wait for the next epoch's order, because
     the scale of a loss over row pairs changes with their number. Raises UserError for empty or non-finite data and for lengths that differ.
@@ -38,6 +41,9 @@ class ArraySource(Source):
     >>> source.steps(4), source.shape, [len(batch.data) for batch in source.batches(Epoch(batch_size=4))]
     (2, {'features': 10}, [4, 4])
     """
+
+    shifts: Mapping[str, Shift] = ROW_SHIFTS
+    corruptions = tuple(ROW_SHIFTS)
 
     def __init__(
         self,
@@ -83,6 +89,14 @@ class ArraySource(Source):
 
     def fingerprint(self) -> str:
         return fingerprint(self.x, self.labels, self.groups)
+
+    def corrupted(self, name: str, severity: int, seed: int) -> Source:
+        if name not in self.corruptions:
+            return super().corrupted(name, severity, seed)
+        other = copy.copy(self)
+        other.x = shifted(self.x, self.shifts, name, severity, derive_seed(seed, name, severity))
+        other.name = f"{self.name}, {name} {severity}"
+        return other
 
     def describe(self) -> dict[str, Any]:
         facts = super().describe()

@@ -80,7 +80,7 @@ class Source(ABC):
     name: how the user called it. shape: the numbers that an encoder is built from ({"features": 1433}); they are saved with a run, so
     that it can be loaded without its data. labels: (N,) classes, (N, L) several yes/no answers or None; never seen by training
     unless a recipe asks. ids: (N,) what the input calls its samples, None = 0 .. N - 1. divisible: whether several ranks can share a
-    batch; a single graph is not.
+    batch; a single graph is not. corruptions: names of the shifts that `corrupted` makes.
     """
 
     name: str = "data"
@@ -89,6 +89,7 @@ class Source(ABC):
     ids: Sequence[Any] | None = None
     groups: Tensor | None = None
     divisible: bool = True
+    corruptions: tuple[str, ...] = ()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -124,6 +125,10 @@ class Source(ABC):
             asked = f"a split of {self.name!r} was asked for, and the data set has no labels"
             raise UserError(f"{asked}; give labels, or use the label-free metrics")
         return stratified_split(self.labels, seed, groups=self.groups)
+
+    def corrupted(self, name: str, severity: int, seed: int) -> Source:
+        """The same samples, in their order, after the shift `name` (one of `corruptions`) at severity 1 to 5; drawn from `seed` alone."""
+        raise UserError(f"the data {self.name!r} has no shift {name!r}; it has {', '.join(self.corruptions) or 'none'}")
 
 
 class Outline(Source):

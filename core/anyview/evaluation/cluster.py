@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
@@ -9,17 +11,18 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.preprocessing import normalize
 
+from anyview.evaluation.limits import Limits
 from anyview.evaluation.protocol import Scores, protocol
 from anyview.evaluation.protocol_data import ProtocolData
 
 
-def one_cluster(data: ProtocolData) -> Scores:
+def one_cluster(data: ProtocolData, _seed: int = 0, **_options: Any) -> Scores:
     """The scores of putting every row into one cluster."""
     labels = data.labels[data.labels >= 0]
     return agreement(labels, np.zeros_like(labels))
 
 
-@protocol(headline="nmi", majority=one_cluster)
+@protocol(headline="nmi", majority=one_cluster, limits={"restarts": Limits(at_least=1)})
 def cluster(data: ProtocolData, seed: int, *, restarts: int = 10) -> Scores:
     """k-means on unit rows, all labelled rows of all parts; nothing is fitted to labels, so no part is held out.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,37 +13,37 @@ import torch
 from anyview.data.source import Source
 from anyview.encoders.encoder import Encoder
 from anyview.errors import UserError
-from anyview.views.view import View
+from anyview.views.view import Mask, View
+
+BATCH_SIZE = 1024
 
 
-def embed(encoder: Encoder, source: Source, *, batch_size: int = 1024, device: str | torch.device = "cpu") -> np.ndarray:
+def embed(encoder: Encoder, source: Source, *, batch_size: int = BATCH_SIZE, device: str | torch.device = "cpu") -> np.ndarray:
     """The encoder's rows for every sample of a source, (N, D) float32, in the input's order.
 
     The encoder runs on `device` in evaluation mode (norm layers and dropout too) and without gradient; afterwards every one of its modules
     is back in the mode, and the encoder on the device, that it came with.
     """
-    with _frozen(encoder, torch.device(device)):
-        parts = [encoder(_moved(view, device)).rows.float().cpu() for view in source.clean(batch_size)]
+    with frozen(encoder, torch.device(device)):
+        parts = [encoder(moved(view, device)).rows.float().cpu() for view in source.clean(batch_size)]
     return torch.cat(parts).numpy()
 
 
-def fresh_rows(
-    build: Callable[[], Encoder], source: Source, *, batch_size: int = 1024, device: str | torch.device = "cpu"
-) -> Callable[[int], np.ndarray]:
-    """The rows of untrained encoders, seed -> (N, D): the control that shows what the architecture gives away.
+def choose_device(name: str | torch.device = "auto") -> torch.device:
+    """The device that a name means: "auto" is an accelerator where there is one, else the CPU. Raises UserError for one that is not there.
 
-    build: makes the encoder of the run, newly initialised from torch's global generator, which is seeded for it and put back afterwards.
-    Rows are made once per seed and kept, so that several protocols share them.
+    >>> choose_device("cpu")
+    device(type='cpu')
     """
-
-    @cache
-    def rows(seed: int) -> np.ndarray:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            encoder = build()
-        return embed(encoder, source, batch_size=batch_size, device=device)
-
-    return rows
+    if str(name) == "auto":
+        accelerators = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        return torch.device(next((kind for kind, there in accelerators.items() if there), "cpu"))
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"there is no device {str(name)!r} here; choose cpu, cuda, mps or auto") from error
+    return device
 
 
 def require_finite(rows: np.ndarray | torch.Tensor, what: str = "rows") -> None:
@@ -63,7 +62,8 @@ def require_finite(rows: np.ndarray | torch.Tensor, what: str = "rows") -> None:
 
 
 @contextmanager
-def _frozen(encoder: Encoder, device: torch.device) -> Iterator[None]:
+def frozen(encoder: Encoder, device: torch.device) -> Iterator[None]:
+    """The encoder on `device`, in evaluation mode and without gradient; afterwards where and as it was."""
     modes = {module: module.training for module in encoder.modules()}
     home = next((parameter.device for parameter in encoder.parameters()), device)
     encoder.to(device).eval()
@@ -76,10 +76,14 @@ def _frozen(encoder: Encoder, device: torch.device) -> Iterator[None]:
             module.training = mode
 
 
-def _moved(view: View, device: str | torch.device) -> View:
+def moved(view: View, device: str | torch.device) -> View:
+    """The view with everything that it holds on `device`."""
+
     def move(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: move(item) for name, item in value.items()}
+        if isinstance(value, Mask):
+            return replace(value, hidden=move(value.hidden), token=move(value.token))
         return value.to(device) if hasattr(value, "to") else value
 
-    return replace(view, **{name: move(getattr(view, name)) for name in ("data", "params", "index", "groups")})
+    return replace(view, **{name: move(getattr(view, name)) for name in ("data", "mask", "target", "params", "index", "groups")})

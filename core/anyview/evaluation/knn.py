@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anyview.evaluation.limits import Limits
 from anyview.evaluation.protocol import Scores, protocol
 from anyview.evaluation.protocol_data import ProtocolData
 
 
-@protocol(headline="accuracy", facts=("k",))
+@protocol(headline="accuracy", facts=("k",), limits={"k": Limits(at_least=1), "temperature": Limits(above=0)})
 def knn(
     data: ProtocolData,
     seed: int,  # noqa: ARG001  neighbours are not drawn; the split may be

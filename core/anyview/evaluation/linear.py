@@ -8,11 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anyview.evaluation.limits import Limits
 from anyview.evaluation.protocol import Scores, protocol
 from anyview.evaluation.protocol_data import ProtocolData, measure
 
 
-@protocol(headline="accuracy", several="micro_f1", facts=("best_epoch",))
+@protocol(
+    headline="accuracy",
+    several="micro_f1",
+    facts=("best_epoch",),
+    limits={"lr": Limits(above=0), "weight_decay": Limits(at_least=0), "epochs": Limits(at_least=1)},
+)
 def linear(data: ProtocolData, seed: int, *, lr: float = 0.01, weight_decay: float = 1e-4, epochs: int = 300) -> Scores:
     """One linear layer on raw rows: softmax cross-entropy for classes, binary cross-entropy and micro-F1 (logit >= 0) for yes/no answers.
 

@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from anyview.data.splits import stratified_split
+from anyview.evaluation.limits import Limits
 from anyview.evaluation.protocol import Scores, protocol
 from anyview.evaluation.protocol_data import ProtocolData
 
@@ -22,7 +23,7 @@ STRENGTHS = tuple(10.0**power for power in range(5, -7, -1))
 Labelled = tuple[np.ndarray, np.ndarray]
 
 
-@protocol(headline="accuracy", facts=("strength",))
+@protocol(headline="accuracy", facts=("strength",), limits={"max_iter": Limits(at_least=1)})
 def logistic(data: ProtocolData, seed: int, *, max_iter: int = 1000) -> Scores:
     """Multinomial logistic regression (L-BFGS) on rows standardised by the training part; test accuracy of one model, once.
 
@@ -30,14 +31,18 @@ def logistic(data: ProtocolData, seed: int, *, max_iter: int = 1000) -> Scores:
     chosen on a fifth of the training part, drawn by class with `seed`, and the model is then fitted to all of the training part; where
     even that leaves nothing to choose on, it is 1. max_iter: L-BFGS steps per fit.
     """
+    model, strength = fit_logistic(data, seed, max_iter)
+    return {"accuracy": data.score(model.predict(data.part("test")[0])), "strength": strength}
+
+
+def fit_logistic(data: ProtocolData, seed: int, max_iter: int) -> tuple[Pipeline, float]:
+    """The model of training and validation part, and its strength; see `logistic`."""
     train, validation = data.part("train"), data.part("validation")
     if len(validation[1]):
-        model, strength = choose(train, validation, max_iter)
-    else:
-        inner_train, inner_validation = _inner(train, seed)
-        strength = choose(inner_train, inner_validation, max_iter)[1] if len(inner_validation[1]) else 1.0
-        model = _fit(_model(max_iter), strength, train)
-    return {"accuracy": data.score(model.predict(data.part("test")[0])), "strength": strength}
+        return choose(train, validation, max_iter)
+    inner_train, inner_validation = inner_split(train, seed)
+    strength = choose(inner_train, inner_validation, max_iter)[1] if len(inner_validation[1]) else 1.0
+    return _fit(_model(max_iter), strength, train), strength
 
 
 def choose(train: Labelled, validation: Labelled, max_iter: int) -> tuple[Pipeline, float]:
@@ -61,7 +66,8 @@ def _fit(model: Pipeline, strength: float, train: Labelled) -> Pipeline:
         return model.fit(*train)
 
 
-def _inner(train: Labelled, seed: int) -> tuple[Labelled, Labelled]:
+def inner_split(train: Labelled, seed: int) -> tuple[Labelled, Labelled]:
+    """A training part as four fifths to learn from and one to choose on, drawn by class."""
     rows, labels = train
     split = stratified_split(torch.from_numpy(labels), seed, shares=(0.8, 0.2, 0.0))
     first, second = split.train.numpy(), split.validation.numpy()

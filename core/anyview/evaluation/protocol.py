@@ -1,32 +1,36 @@
-"""The frame that every protocol runs in: seeds, controls, and the result that prints them beside each other."""
+"""The frame that every protocol runs in: seeds, controls, and the table that prints them beside each other."""
 
 from __future__ import annotations
 
 import inspect
-import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from anyview.data.splits import Split
 from anyview.errors import UserError
 from anyview.evaluation.embedding import require_finite
-from anyview.evaluation.protocol_data import Labels, ProtocolData, labelled, majority_on_test, prepare_labels, unseen_classes
+from anyview.evaluation.limits import Limits, check
+from anyview.evaluation.protocol_data import (
+    Labels,
+    ProtocolData,
+    labelled,
+    majority_on_test,
+    no_labels,
+    prepare_labels,
+    unseen_classes,
+)
+from anyview.evaluation.result import MAJORITY, RANDOM, RAW, TRAINED, Result, seed_words, table
+from anyview.evaluation.subject import Subject
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-TRAINED = "trained encoder"
-RANDOM = "random encoder"
-RAW = "raw features"
-MAJORITY = "majority class"
+__all__ = ["MAJORITY", "RANDOM", "RAW", "TRAINED", "Declaration", "Result", "Scores", "evaluate_rows", "protocol", "table"]
 
 Rows = np.ndarray | Callable[[int], np.ndarray]
-"""(N, D) rows, or a function from a seed to them."""
+"""(N, D) rows, or a function from a seed to them, such as a Subject."""
 
 Scores = dict[str, float]
 Protocol = Callable[..., Scores]
@@ -35,18 +39,32 @@ Protocol = Callable[..., Scores]
 P = TypeVar("P", bound=Protocol)
 
 
+def nothing_to_record(_data: ProtocolData, _seed: int, **_options: Any) -> dict[str, Any]:
+    """What most protocols keep beside their scores."""
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Declaration:
     """What a protocol says about itself.
 
     headline: the score to compare encoders by. several: the one for several yes/no answers, None where the protocol takes one class per
-    sample only. facts: numbers that it returns beside its scores (a chosen k or epoch). majority: scores of a constant answer.
+    sample only. facts: numbers that it returns beside its scores (a chosen k or epoch). limits: what numbers its options take, by option.
+    majority: scores of a constant answer; called as the protocol is.
+
+    needs: "rows" alone; the "source" they are of and what embeds others like it; or the "encoder" as well, to train it, which raw features
+    have none of. labels: "needed"; "used" where there are some; "unused", with the split of the data, by protocols that bring other data.
+    record: facts for the result that are the same for every encoder, such as which samples were used; called as the protocol is.
     """
 
-    headline: str
-    several: str | None
-    facts: tuple[str, ...]
-    majority: Callable[[ProtocolData], Scores]
+    headline: str = "accuracy"
+    several: str | None = None
+    facts: tuple[str, ...] = ()
+    majority: Callable[..., Scores] = majority_on_test
+    needs: Literal["rows", "source", "encoder"] = "rows"
+    labels: Literal["needed", "used", "unused"] = "needed"
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    record: Callable[..., dict[str, Any]] = nothing_to_record
 
 
 def protocol(
@@ -54,7 +72,11 @@ def protocol(
     headline: str = "accuracy",
     several: str | None = None,
     facts: Sequence[str] = (),
-    majority: Callable[[ProtocolData], Scores] = majority_on_test,
+    majority: Callable[..., Scores] = majority_on_test,
+    needs: Literal["rows", "source", "encoder"] = "rows",
+    labels: Literal["needed", "used", "unused"] = "needed",
+    limits: Mapping[str, Limits] | None = None,
+    record: Callable[..., dict[str, Any]] = nothing_to_record,
 ) -> Callable[[P], P]:
     """Declare a plain function a protocol; it stays the function that it is. Arguments as in Declaration.
 
@@ -67,7 +89,7 @@ def protocol(
     """
 
     def declare(function: P) -> P:
-        function.declaration = Declaration(headline, several, tuple(facts), majority)  # type: ignore[attr-defined]
+        function.declaration = Declaration(headline, several, tuple(facts), majority, needs, labels, limits or {}, record)  # type: ignore[attr-defined]
         return function
 
     return declare
@@ -78,63 +100,16 @@ def declaration(function: Protocol) -> Declaration:
     return function.declaration  # type: ignore[attr-defined]
 
 
-@dataclass(slots=True)
-class Result:
-    """Scores of one protocol for the encoder and for every control.
-
-    options: as they applied, defaults included. split: its name. values: encoder or control -> score or fact -> one number per seed, 0 to 1
-    for scores. sizes: rows in each part, for the first seed. facts: which values are no scores. warnings: one sentence each.
-    """
-
-    protocol: str
-    headline: str
-    options: dict[str, Any]
-    split: str
-    seeds: list[int]
-    values: dict[str, dict[str, list[float]]]
-    sizes: dict[str, int]
-    facts: tuple[str, ...] = ()
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def scores(self) -> list[str]:
-        """Names of the scores, headline first."""
-        names = dict.fromkeys(name for values in self.values.values() for name in values if name not in self.facts)
-        return [self.headline, *(name for name in names if name != self.headline)]
-
-    def mean(self, encoder: str = TRAINED, score: str | None = None) -> float:
-        """Mean over seeds, of the headline score unless another is named."""
-        return statistics.fmean(self.values[encoder][score or self.headline])
-
-    def standard_deviation(self, encoder: str = TRAINED, score: str | None = None) -> float:
-        """Standard deviation over seeds (of a sample: n - 1); NaN for a single seed."""
-        values = self.values[encoder][score or self.headline]
-        return statistics.stdev(values) if len(values) > 1 else math.nan
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON; a standard deviation that does not exist is None."""
-        results = {encoder: {name: self._numbers(encoder, name) for name in values} for encoder, values in self.values.items()}
-        plain = ("protocol", "headline", "options", "split", "sizes", "seeds", "warnings")
-        return {**{name: getattr(self, name) for name in plain}, "facts": list(self.facts), "results": results}
-
-    def settings(self) -> str:
-        """Options in words; one that the protocol settled itself (k of None) as it was settled for the first encoder and seed."""
-        first = next(iter(self.values.values()))
-        settled = {name: first[name][0] for name in self.facts if name in self.options}
-        applied = {**self.options, **settled}.items()
-        words = (f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in applied)
-        return ", ".join(words)
-
-    def cell(self, encoder: str, score: str) -> str:
-        """Mean and standard deviation in percent; empty where the encoder or control has no such score."""
-        if score not in self.values.get(encoder, {}):
-            return ""
-        mean, spread = 100 * self.mean(encoder, score), 100 * self.standard_deviation(encoder, score)
-        return f"{mean:.1f}" if math.isnan(spread) else f"{mean:.1f} ± {spread:.1f}"
-
-    def _numbers(self, encoder: str, name: str) -> dict[str, Any]:
-        mean, spread = self.mean(encoder, name), self.standard_deviation(encoder, name)
-        return {"values": self.values[encoder][name], "mean": mean, "standard_deviation": None if math.isnan(spread) else spread}
+def check_options(protocol: Protocol, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A protocol's options as they apply, defaults included; raises UserError for unknown ones and for numbers out of range."""
+    parameters = inspect.signature(protocol).parameters.values()
+    defaults = {parameter.name: parameter.default for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+    for word in given:
+        if word not in defaults:
+            raise UserError(f"the protocol {protocol.__name__} has no option {word!r}; it takes {', '.join(defaults) or 'none'}")
+    for word, limits in declaration(protocol).limits.items():
+        check(protocol.__name__, word, given.get(word, defaults[word]), limits)
+    return {**defaults, **given}
 
 
 def evaluate_rows(
@@ -148,19 +123,27 @@ def evaluate_rows(
     """Run a protocol on every encoder's rows, for every seed, with one split per seed, and add the majority class.
 
     rows_by_encoder: name -> (N, D) rows or seed -> rows; first the encoder that the result is about, then controls (RANDOM, RAW, ...).
+    Protocols that need more than rows take a Subject, and leave out those that have no encoder where they need one.
     source_labels: (N,) integers, negative = unlabelled, or (N, L) zeros and ones. options: the protocol's, by name.
-    Raises UserError for missing or unfit labels, unknown options, empty parts, fewer than two classes and rows that are not finite.
+    Raises UserError for missing or unfit labels, unknown options and numbers out of range, empty parts, fewer than two classes, rows that
+    are not finite, and rows alone where more is needed.
     """
     name, declared = protocol.__name__, declaration(protocol)
-    applied = _options(protocol, options or {})
-    labels = prepare_labels(source_labels, name, several=declared.several is not None)
-    splits = {seed: labelled(split_for_seed(seed), labels) for seed in seeds}
-    values: dict[str, dict[str, list[float]]] = {encoder: {} for encoder in (*rows_by_encoder, MAJORITY)}
+    applied = check_options(protocol, options or {})
+    columns = _columns(rows_by_encoder, name, declared)
+    labels = _labels(source_labels, columns, name, declared, seeds[0])
+    splits = {seed: _split(split_for_seed, seed, labels, declared) for seed in seeds}
+    values: dict[str, dict[str, list[float]]] = {encoder: {} for encoder in (*columns, MAJORITY)}
+    records: dict[str, Any] = {}
     for seed, split in splits.items():
-        for encoder, rows in rows_by_encoder.items():
-            data = ProtocolData(_matrix(rows, seed, encoder, len(labels.values)), labels.values, split, len(labels.names))
+        for encoder, rows in columns.items():
+            origin = rows.origin(seed) if isinstance(rows, Subject) else None
+            matrix = _matrix(rows, seed, encoder, len(labels.values))
+            data = ProtocolData(matrix, labels.values, split, len(labels.names), origin, tuple(map(str, labels.names)))
             _append(values[encoder], protocol(data, seed, **applied))
-        _append(values[MAJORITY], declared.majority(data))
+        _append(values[MAJORITY], declared.majority(data, seed, **applied))
+        if record := declared.record(data, seed, **applied):
+            records[str(seed)] = record
     first = next(iter(splits.values()))
     return Result(
         protocol=name,
@@ -171,29 +154,9 @@ def evaluate_rows(
         values=values,
         sizes={"train": len(first.train), "validation": len(first.validation), "test": len(first.test)},
         facts=declared.facts,
-        warnings=[*_unseen(splits, labels), *_missing_controls(rows_by_encoder)],
+        records=records,
+        warnings=[*_unseen(splits, labels), *_missing_controls(rows_by_encoder, declared)],
     )
-
-
-def table(results: Sequence[Result]) -> Table:
-    """A rich table of results: a line per score, the encoder and its controls side by side, in percent, with spread over seeds.
-
-    The caption tells settings, split and seeds of each protocol, then warnings, one a line.
-    """
-    from rich.table import Table
-
-    encoders = list(dict.fromkeys(encoder for result in results for encoder in result.values))
-    told = [f"{result.protocol}: {result.settings()}; split {result.split}; {_seed_words(result.seeds)}" for result in results]
-    warned = dict.fromkeys(f"warning: {warning}" for result in results for warning in result.warnings)
-    drawn = Table("protocol", "score (%)", caption="\n".join([*told, *warned]), caption_justify="left")
-    for encoder in encoders:
-        drawn.add_column(encoder, justify="right")
-    for result in results:
-        for score in result.scores:
-            cells = (result.cell(encoder, score) for encoder in encoders)
-            drawn.add_row(result.protocol if score == result.headline else "", score.replace("_", " "), *cells)
-        drawn.add_section()
-    return drawn
 
 
 def _append(columns: dict[str, list[float]], scores: Scores) -> None:
@@ -201,13 +164,29 @@ def _append(columns: dict[str, list[float]], scores: Scores) -> None:
         columns.setdefault(name, []).append(float(value))
 
 
-def _options(protocol: Protocol, given: Mapping[str, Any]) -> dict[str, Any]:
-    parameters = inspect.signature(protocol).parameters.values()
-    defaults = {parameter.name: parameter.default for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
-    for word in given:
-        if word not in defaults:
-            raise UserError(f"the protocol {protocol.__name__} has no option {word!r}; it takes {', '.join(defaults) or 'none'}")
-    return {**defaults, **given}
+def _columns(given: Mapping[str, Rows], protocol: str, declared: Declaration) -> dict[str, Rows]:
+    """The encoders and controls that the protocol can score."""
+    if declared.needs == "rows":
+        return dict(given)
+    bare = [name for name, rows in given.items() if not isinstance(rows, Subject)]
+    if bare:
+        raise UserError(f"the protocol {protocol} needs the {declared.needs} of its rows, and rows alone were given for the {bare[0]}")
+    needs_encoder = declared.needs == "encoder"
+    return {name: rows for name, rows in given.items() if not needs_encoder or (isinstance(rows, Subject) and rows.trainable)}
+
+
+def _labels(given: Tensor | np.ndarray | None, columns: Mapping[str, Rows], protocol: str, declared: Declaration, seed: int) -> Labels:
+    if declared.labels == "unused" or (declared.labels == "used" and given is None):
+        rows = next(iter(columns.values()))
+        return no_labels(len(rows(seed) if callable(rows) else rows))
+    return prepare_labels(given, protocol, several=declared.several is not None)
+
+
+def _split(split_for_seed: Callable[[int], Split], seed: int, labels: Labels, declared: Declaration) -> Split:
+    if declared.labels == "unused":
+        nothing = torch.empty(0, dtype=torch.long)
+        return Split(nothing, nothing, nothing, name="of the other data")
+    return labelled(split_for_seed(seed), labels) if len(labels.names) else split_for_seed(seed)
 
 
 def _matrix(rows: Rows, seed: int, encoder: str, samples: int) -> np.ndarray:
@@ -233,15 +212,12 @@ def _unseen(splits: Mapping[int, Split], labels: Labels) -> list[str]:
         if classes := unseen_classes(split, labels):
             seeds_of.setdefault(", ".join(classes), []).append(seed)
     return [
-        f"the test part has samples of class {classes}, which the training part lacks, and no probe can know them ({_seed_words(seeds)})"
+        f"the test part has samples of class {classes}, which the training part lacks, and no probe can know them ({seed_words(seeds)})"
         for classes, seeds in seeds_of.items()
     ]
 
 
-def _missing_controls(rows_by_encoder: Mapping[str, Rows]) -> list[str]:
-    missing = [control for control in (RANDOM, RAW) if control not in rows_by_encoder]
+def _missing_controls(rows_by_encoder: Mapping[str, Rows], declared: Declaration) -> list[str]:
+    controls = (RANDOM,) if declared.needs == "encoder" else (RANDOM, RAW)
+    missing = [control for control in controls if control not in rows_by_encoder]
     return [f"the scores stand without these controls: {', '.join(missing)}"] if missing else []
-
-
-def _seed_words(seeds: Sequence[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from anyview.data.splits import Split
+from anyview.data.source import Source
+from anyview.data.splits import Split, stratified_split
 from anyview.errors import UserError
+
+if TYPE_CHECKING:
+    from anyview.evaluation.subject import Origin
 
 Part = Literal["train", "validation", "test"]
 
@@ -20,13 +24,16 @@ class ProtocolData:
     """Frozen rows with labels and a split, checked and ready to be scored.
 
     rows: (N, D) float32. labels: (N,) class numbers 0 .. C - 1 with -1 = unlabelled, or (N, L) zeros and ones. split: labelled rows only.
-    classes: C or L.
+    classes: C or L. origin: where the rows come from; there for every protocol that declares to need it. names: (C,) the classes as the
+    data calls them.
     """
 
     rows: np.ndarray
     labels: np.ndarray
     split: Split
     classes: int
+    origin: Origin | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def several(self) -> bool:
@@ -42,6 +49,41 @@ class ProtocolData:
         """Rows (n, D) and labels (n,) or (n, L) of one part of the split."""
         index = getattr(self.split, name).numpy()
         return self.rows[index], self.labels[index]
+
+    @property
+    def source(self) -> Source:
+        """The data that the rows are of."""
+        return self.asked_origin.source
+
+    @property
+    def asked_origin(self) -> Origin:
+        """Where the rows come from; raises UserError where rows alone were given."""
+        if self.origin is None:
+            raise UserError("a protocol asked where its rows come from, and rows alone were given; evaluate a run, or give a subject")
+        return self.origin
+
+    def embed(self, source: Source) -> np.ndarray:
+        """Rows (n, D) float32 of other data, made as these were."""
+        return np.asarray(self.asked_origin.embed(source), dtype=np.float32)
+
+    def open(self, data: Any) -> list[Source]:
+        """The data that an option names: a source, a name or a path, or several with commas.
+
+        A value with a comma is one data set where it can be opened as one, such as a graph's edges.csv,features.csv.
+        """
+        if isinstance(data, list | tuple):
+            return [self.asked_origin.open(one) for one in data]
+        if not isinstance(data, str) or "," not in data:
+            return [self.asked_origin.open(data)]
+        try:
+            return [self.asked_origin.open(data)]
+        except UserError:
+            return [self.asked_origin.open(part.strip()) for part in data.split(",") if part.strip()]
+
+    def restricted(self, train: np.ndarray) -> ProtocolData:
+        """The same data with the rows `train` (n,), of the split's own, as its training part."""
+        split = Split(torch.from_numpy(train), self.split.validation, self.split.test, name=self.split.name)
+        return replace(self, split=split)
 
     def score(self, predicted: np.ndarray) -> float:
         """Accuracy or micro-F1, 0 to 1, of predictions for the test part, (n,) or (n, L); probes meet test labels here and nowhere else."""
@@ -61,12 +103,15 @@ def measure(predicted: np.ndarray, truth: np.ndarray) -> float:
     return 2 * hits / named if named else 0.0
 
 
-def majority_on_test(data: ProtocolData) -> dict[str, float]:
+def majority_on_test(data: ProtocolData, _seed: int = 0, **_options: Any) -> dict[str, float]:
     """The best that one answer for every test sample can score: share of the largest class, or micro-F1 of the best fixed set of answers.
 
-    The answer is taken from the test labels themselves: no constant does better, whatever the shares of the training part.
+    The answer is taken from the test labels themselves: no constant does better, whatever the shares of the training part. Nothing where
+    there are no labels.
     """
     truth = data.labels[data.split.test.numpy()]
+    if not data.several and not (truth >= 0).any():
+        return {}
     if not data.several:
         return {"accuracy": float(np.bincount(truth).max() / len(truth))}
     counts = np.sort(truth.sum(0))[::-1]  # the best set of a given size holds the most frequent answers
@@ -102,6 +147,18 @@ def prepare_labels(labels: Tensor | np.ndarray | None, protocol: str, *, several
     if len(names) < 2:
         raise UserError(f"the protocol {protocol} needs at least 2 classes, and the labels hold {len(names)}; give labels that differ")
     return Labels(np.where(array < 0, -1, np.searchsorted(names, array)), names)
+
+
+def no_labels(samples: int) -> Labels:
+    """The labels of data without any."""
+    return Labels(np.full(samples, -1), np.empty(0, dtype=np.int64))
+
+
+def any_split(source: Source, seed: int) -> Split:
+    """The source's split; where it has no labels, 60/20/20 % of its rows or groups, drawn with the seed."""
+    if source.labels is not None:
+        return source.split(seed)
+    return stratified_split(torch.zeros(len(source)), seed, groups=source.groups)
 
 
 def labelled(split: Split, labels: Labels) -> Split:

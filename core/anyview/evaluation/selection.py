@@ -1,0 +1,309 @@
+"""The best of several runs without labels: ranked by a label-free metric, with how sure the order is.
+
+Garrido et al. (2022, arXiv 2210.02885) choose hyper-parameters of one method on one data set by RankMe of training embeddings; Thilak et
+al. (2023, arXiv 2312.04000) do so by LiDAR. Neither says which of two methods, or of two data sets, is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import kendalltau
+
+from anyview.data.source import Epoch, Source
+from anyview.encoders.encoder import Encoder
+from anyview.errors import UserError
+from anyview.evaluation.augmented import SAMPLES as SAMPLES_OF_VIEWS
+from anyview.evaluation.augmented import AugmentedRows, augmented_rows
+from anyview.evaluation.bootstrap import halves, interval, spread_around
+from anyview.evaluation.embedding import choose_device, embed
+from anyview.evaluation.lidar import LEAST_SIGNAL
+from anyview.evaluation.metrics import Metric, Part, Values, find_metric
+from anyview.evaluation.spectra import ROWS_PER_COLUMN
+from anyview.evaluation.subject import UntrainedEncoder
+from anyview.views.draws import derive_seed
+
+if TYPE_CHECKING:
+    from anyview.run import Run
+
+SAMPLES = 10_000
+"""Rows that a spectrum is taken of, at most."""
+
+SHOWN_AT_ONCE = 64
+
+NOT_SURE = 0.95
+"""Below this probability that the first is the best, the order is told to be open."""
+
+READ = "encoder rows of the training data, not augmented"
+READ_VIEWS = "encoder rows of augmented views of the training data"
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A run in the order.
+
+    settings: what tells it from the other runs. rank: from 1, None where the metric says nothing of it. low, high: 95 % interval.
+    untrained: the control, the metric of the same encoder before training; None for a metric of several runs. parts: what the value is
+    made of, or is read with. samples, width: of the rows that the value is of.
+    """
+
+    run: str
+    settings: dict[str, Any]
+    rank: int | None
+    value: float
+    low: float
+    high: float
+    untrained: float | None
+    parts: dict[str, float]
+    samples: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Runs in order, best first.
+
+    best: what the best has of the metric. rows: which rows it is of. probability: that the first is really the best, as far as the samples
+    decide. halves: how many it was taken over. agreement: Kendall's tau with the order by the metric `second`, -1 to 1.
+    """
+
+    metric: str
+    best: str
+    rows: str
+    runs: list[Ranked]
+    probability: float
+    halves: int
+    second: str
+    agreement: float
+    warnings: list[str]
+
+
+@dataclass(slots=True)
+class _Measured:
+    """One run's parts (P,), those of every half (H, P) and those of its encoder before training (P,), and sizes."""
+
+    parts: np.ndarray
+    replicates: np.ndarray
+    untrained: np.ndarray
+    samples: int
+    width: int
+
+
+def select(
+    runs: Sequence[Run],
+    metric: str = "rankme",
+    *,
+    second: str | None = None,
+    samples: int = SAMPLES,
+    views: int = 50,
+    count: int = 200,
+    seed: int = 0,
+    device: str = "auto",
+) -> Selection:
+    """Rank finished runs by a label-free metric of their encoders' rows on the data that each was trained on.
+
+    metric, second: names of METRICS; None takes participation_ratio, or rankme beside that, alpha_req and clid. samples: rows at most, or
+    samples whose views are drawn (then at most 1000); views: of each. count: random halves of the samples that intervals and
+    probability are taken over, the same halves for all runs on equal data. seed: of rows, views and halves.
+
+    Raises UserError with fewer than two runs, with one run twice, for unknown metrics, and where fewer than two are left to rank.
+    """
+    chosen, other = find_metric(metric), find_metric(second or _companion(metric))
+    _check(runs, chosen, other, samples, views, count)
+    measured = [_measure(run, chosen, samples, views, count, seed, device) for run in runs]
+    silent = {number: why for number, one in enumerate(measured) if (why := _silent(chosen, one))}
+    spoken = [number for number in range(len(runs)) if number not in silent]
+    if len(spoken) < 2:
+        why = next(iter(silent.values()))
+        raise UserError(f"{metric} says nothing of {len(silent)} of {len(runs)} runs ({why}); choose another --metric")
+    values, replicates = _combined(chosen, [measured[number] for number in spoken])
+    goodness = chosen.goodness(values)
+    order = list(np.argsort(-goodness, kind="stable"))
+    names, settings = names_of(runs), differing([settings_of(run) for run in runs])
+    ranked = []
+    for rank, place in enumerate(order, start=1):
+        n = spoken[place]
+        ranked.append(_ranked(chosen, names[n], settings[n], measured[n], rank, values[place], replicates[:, place]))
+    unranked = [_ranked(chosen, names[n], settings[n], measured[n], None) for n in silent]
+    others = [_measure(runs[n], other, samples, views, 0, seed, device) for n in spoken]
+    return Selection(
+        metric=metric,
+        best=chosen.best,
+        rows=READ_VIEWS if chosen.views else READ,
+        runs=[*ranked, *unranked],
+        probability=_probability(chosen, values, replicates, int(order[0])),
+        halves=count,
+        second=other.name,
+        agreement=_agreement(goodness, other.goodness(_combined(other, others)[0])),
+        warnings=[*_warnings(runs, ranked, chosen), *(f"{names[n]} is not ranked: {why}" for n, why in silent.items())],
+    )
+
+
+def _companion(metric: str) -> str:
+    return "rankme" if metric in ("participation_ratio", "alpha_req", "clid") else "participation_ratio"
+
+
+def _check(runs: Sequence[Run], metric: Metric, second: Metric, samples: int, views: int, count: int) -> None:
+    if len(runs) < 2:
+        raise UserError(f"select compares runs by one metric, and {len(runs)} was given; name two or more")
+    paths = [run.folder.path.resolve() for run in runs]
+    if twice := next((path for path in paths if paths.count(path) > 1), None):
+        raise UserError(f"the run {str(twice)!r} was named twice; name each run once")
+    if metric.name == second.name:
+        raise UserError(f"agreement is told with a second metric, and both are {metric.name}; choose another --second")
+    for what, value, least in (("--samples", samples, 8), ("--views", views, 2), ("--halves", count, 20)):
+        if value < least:
+            raise UserError(f"{what} takes at least {least}, and was given {value}")
+
+
+def _measure(run: Run, metric: Metric, samples: int, views: int, count: int, seed: int, device: str) -> _Measured:
+    """The metric's parts of one run, whole and on every half."""
+    shown = _shown(run, run.embedder, metric, samples, views, seed, device)
+    rows = shown.rows if isinstance(shown, AugmentedRows) else shown
+    found, width = len(rows), rows.shape[-1]
+    if found < 8:
+        raise UserError(f"the run {str(run.folder.path)!r} has {found} samples, and halves of them say nothing; select needs at least 8")
+    value: Callable[[Part], Values] = metric.prepare(shown, seed)
+    replicates = [value(half) for half in halves(found, count, seed, run.source.fingerprint())]
+    whole = np.array(value(None))
+    fresh = UntrainedEncoder(run.fresh_encoder, run.source).encoder(seed)
+    before = metric.prepare(_shown(run, fresh, metric, samples, views, seed, device), seed)(None) if count and not metric.of_several else ()
+    return _Measured(whole, np.array(replicates).reshape(count, len(whole)), np.array(before), found, width)
+
+
+def _shown(run: Run, encoder: Encoder, metric: Metric, samples: int, views: int, seed: int, device: str) -> np.ndarray | AugmentedRows:
+    """The rows that the metric is taken on: of some of the run's data, clean or augmented."""
+    on = choose_device(device)
+    if metric.views:
+        return augmented_rows(
+            encoder, run.source, run.view_maker, samples=min(samples, SAMPLES_OF_VIEWS), views=views, seed=seed, device=on
+        )
+    rows, most = embed(encoder, run.source, device=on)[training_rows(run.source)], min(samples, metric.most_rows)
+    if len(rows) <= most:
+        return rows
+    return rows[np.sort(np.random.default_rng(derive_seed(seed, run.source.fingerprint())).permutation(len(rows))[:most])]
+
+
+def training_rows(source: Source) -> np.ndarray:
+    """Numbers of the samples that training is shown, (n,): all of them, unless the source keeps some from it.
+
+    Where it does, those of one epoch count, which may lack less than a batch.
+    """
+    everything = np.arange(len(source))
+    if not source.divisible or source.steps(1) == len(source):
+        return everything
+    index = [batch.index for batch in source.batches(Epoch(batch_size=SHOWN_AT_ONCE))]
+    shown = [one.cpu().numpy() for one in index if one is not None]
+    return np.unique(np.concatenate(shown)) if len(shown) == len(index) else everything
+
+
+def _silent(metric: Metric, measured: _Measured) -> str | None:
+    """Why the metric says nothing of a run; None where it does."""
+    parts = dict(zip(metric.parts, measured.parts, strict=False))
+    if metric.name == "lidar" and parts["signal_ratio"] < LEAST_SIGNAL:
+        return f"its signal ratio is {parts['signal_ratio']:.2f}, and below {LEAST_SIGNAL:g} LiDAR ranks noise"
+    if not np.isfinite(measured.parts).all() or not np.isfinite(measured.replicates).all():
+        return f"{metric.name} does not exist for its {measured.samples} rows of width {measured.width}"
+    return None
+
+
+def _combined(metric: Metric, measured: Sequence[_Measured]) -> tuple[np.ndarray, np.ndarray]:
+    """The metric of every run (R,), and of every run on every half (H, R)."""
+    values = metric.combine(np.stack([one.parts for one in measured], 1))
+    parts = np.stack([one.replicates for one in measured], 2)  # (H, P, R)
+    replicates = [metric.combine(half) for half in parts]
+    return values, np.array(replicates).reshape(len(parts), len(measured))
+
+
+def _probability(metric: Metric, values: np.ndarray, replicates: np.ndarray, first: int) -> float:
+    """Share of the halves in which the first run is the best, when every run's replicates are moved to its value."""
+    moved = np.stack([spread_around(value, column) for value, column in zip(values, replicates.T, strict=True)], 1)
+    return float(np.mean(metric.goodness(moved).argmax(1) == first))
+
+
+def _agreement(one: np.ndarray, other: np.ndarray) -> float:
+    """Kendall's tau-b; 0 where one of the two tells no runs apart."""
+    tau = float(kendalltau(one, other).statistic)
+    return tau if np.isfinite(tau) else 0.0
+
+
+def _ranked(
+    metric: Metric,
+    name: str,
+    settings: dict[str, Any],
+    measured: _Measured,
+    rank: int | None,
+    value: float | None = None,
+    replicates: np.ndarray | None = None,
+) -> Ranked:
+    found = float(measured.parts[0]) if value is None else float(value)
+    low, high = (float("nan"), float("nan")) if replicates is None else interval(found, replicates)
+    parts = dict(zip(metric.parts, map(float, measured.parts), strict=False))
+    untrained = float(measured.untrained[0]) if len(measured.untrained) else None
+    return Ranked(name, settings, rank, found, low, high, untrained, parts, measured.samples, measured.width)
+
+
+def _warnings(runs: Sequence[Run], ranked: Sequence[Ranked], metric: Metric) -> list[str]:
+    told = []
+    data = {run.source.fingerprint(): run.source.name for run in runs}
+    if len(data) > 1:
+        told.append(f"the runs were trained on different data ({', '.join(data.values())}), and label-free metrics do not compare data")
+    families = {families_of(run) for run in runs}
+    if len(families) > 1:
+        named = " and ".join(sorted(", ".join(family) for family in families))
+        told.append(f"the runs are of different kinds of objectives ({named}), and label-free metrics compare settings of one method")
+    first = ranked[0]
+    if first.untrained is not None and metric.goodness(np.array([first.value])) <= metric.goodness(np.array([first.untrained])):
+        before = f"{first.untrained:.4g}, and {first.run} {first.value:.4g}"
+        told.append(
+            f"the same encoder before training has {metric.name} {before}: by this metric it did not learn, and the order says little"
+        )
+    few = [one for one in ranked if one.samples < ROWS_PER_COLUMN * one.width]
+    if few:
+        sizes = f"{few[0].samples} samples of width {few[0].width}"
+        says = f"{metric.name} says as much of their number as of the rows"
+        told.append(f"there are fewer than {ROWS_PER_COLUMN} samples per column ({sizes}), so {says}")
+    return told
+
+
+def families_of(run: Run) -> tuple[str, ...]:
+    """The families of objectives that a run's last stage belongs to, by their tags; the classes' names where they have none."""
+    objectives = [task.objective for task in run.recipe.stages[-1].tasks]
+    return tuple(sorted({tag for objective in objectives for tag in objective.tags or (type(objective).__name__,)}))
+
+
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """What the runs' folders are called, with as much of their path as tells them apart."""
+    paths = [run.folder.path.resolve() for run in runs]
+    for length in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-length:]) for path in paths]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """Recipe, seed and parameters of a run, options of slots as "slot.option"."""
+    record = run.record
+    settings: dict[str, Any] = {"recipe": record["recipe"], "seed": record["seed"]}
+    for name, value in record["parameters"].items():
+        options = dict(value) if isinstance(value, Mapping) else {"name": value}
+        settings[name] = options.pop("name", None)
+        settings.update({f"{name}.{option}": setting for option, setting in options.items()})
+    return settings
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of every run the settings that are not the same in all of them; of runs of different recipes those alone that all have.
+
+    >>> differing([{"lr": 1, "width": 8}, {"lr": 2, "width": 8}])
+    [{'lr': 1}, {'lr': 2}]
+    """
+    names = dict.fromkeys(name for one in settings for name in one)
+    if len({one.get("recipe") for one in settings}) > 1:
+        names = dict.fromkeys(name for name in names if all(name in one for one in settings))
+    apart = [name for name in names if any(one.get(name, ...) != settings[0].get(name, ...) for one in settings)]
+    return [{name: one[name] for name in apart if name in one} for one in settings]
