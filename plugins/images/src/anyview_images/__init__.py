@@ -1,0 +1,1 @@
+"""Self-supervised learning on images; what it brings is declared in `plugin`."""
