@@ -41,7 +41,7 @@ def test_encoders(encoder: type[GraphAttention]) -> None:
 def test_objectives(decoder: str) -> None:
     quiet = {"input_dropout": 0.0, "attention_dropout": 0.0}
     check_objective(
-        lambda dim: MaskedFeatures(dim, 6, decoder=decoder, **quiet),  # type: ignore[arg-type]
+        lambda dim: MaskedFeatures(dim, decoder=decoder, **quiet),  # type: ignore[arg-type]
         make_views=lambda: MaskNodes(0.5, replace_rate=0.2),
         make_encoder=partial(GraphAttention, 6, hidden=8, **quiet),
         make_batch=batch,

@@ -93,6 +93,14 @@ def test_digits_need_no_file() -> None:
     assert source.fingerprint() == open_graph("digits").fingerprint()
 
 
+def test_wines_need_no_file_and_have_standardised_measurements() -> None:
+    source = open_graph("graphs/wine")
+    assert (len(source), source.graph.num_features, source.labels.bincount().tolist()) == (178, 13, [59, 71, 48])
+    assert source.graph.x.mean(0).abs().max() < 1e-5
+    assert torch.allclose(source.graph.x.std(0, correction=0), torch.ones(13), atol=1e-5)
+    assert int(source.graph.edges.degrees.min()) >= 11
+
+
 def test_own_arrays_are_read_both_ways_round(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
     source = open_graph(saved(tmp_path, arrays))
     assert pairs(source) == {(0, 1), (1, 2), (2, 3), (3, 4), (1, 0), (2, 1), (3, 2), (4, 3)} | {(node, node) for node in range(6)}

@@ -10,6 +10,8 @@ from anyview.data.source import Batch
 from anyview.errors import UserError
 from anyview.objectives.objective import Step, check_needs
 from anyview.views.draws import Draws
+from anyview.views.mask import MaskRows, MaskTokens
+from anyview.views.view import View, ViewSet
 from anyview_graphs.datasets import GraphSource
 from anyview_graphs.encoders import GraphAttention, GraphConvolution, GraphEncoder, GraphIsomorphism
 from anyview_graphs.graph import Graph
@@ -82,11 +84,18 @@ def model(graph: Graph, **options: object) -> tuple[GraphAttention, MaskedFeatur
     torch.manual_seed(0)
     rates = {"input_dropout": 0.3, "attention_dropout": 0.2}
     encoder = GraphAttention(graph.num_features, hidden=4, heads=2, **rates).double()
-    objective = MaskedFeatures(4, graph.num_features, **rates, **options).double()
+    objective = prepared(MaskedFeatures(4, **rates, **options).double(), graph.num_features)
     for parameter in (*encoder.parameters(), *objective.parameters()):
         if parameter.dim() < 2 or parameter is encoder.token:
             nn.init.normal_(parameter, std=0.3)
     return encoder, objective
+
+
+def prepared(objective: MaskedFeatures, features: int) -> MaskedFeatures:
+    """The objective, with the decoder that a graph of so many features calls for."""
+    graph = Graph.from_edges(torch.tensor([[0], [1]]), torch.zeros(2, features))
+    objective.prepare(ViewSet([View(graph, role="clean")]), samples=2)
+    return objective
 
 
 def step_of(graph: Graph, encoder: GraphAttention, maker: MaskNodes, seed: int = 0) -> Step:
@@ -103,13 +112,14 @@ def test_the_whole_method_is_its_plain_form_under_the_same_dropout(loss: str, ma
     assert view.data.x.is_sparse_csr
     ours = objective(step).total
     names = dict(encoder.named_parameters()) | {f"objective.{name}": value for name, value in objective.named_parameters()}
-    plain.assert_same_gradients(ours, plain_graphmae(view, encoder, objective, masks), names)
+    (clean,) = step.set.role("clean")
+    plain.assert_same_gradients(ours, plain_graphmae(view, clean.data, encoder, objective, masks), names)
 
 
-def plain_graphmae(view: object, encoder: GraphAttention, objective: MaskedFeatures, masks: list[Tensor]) -> Tensor:
+def plain_graphmae(view: View, target: Graph, encoder: GraphAttention, objective: MaskedFeatures, masks: list[Tensor]) -> Tensor:
     """Section by section as the paper has it: everything dense, the decoder maps every node to F and aggregates then."""
     of_values, of_tokens, of_edges, of_rows, of_edges_again, of_seen, of_decoder = masks
-    graph, target, hidden = view.data, view.target, view.mask.hidden
+    graph, hidden = view.data, view.mask.hidden
     tokens = view.mask.replaced.nonzero().flatten()
     x = plain.shown(graph).index_copy(0, tokens, encoder.token.expand(len(tokens), -1))
     x = x * plain.input_factors(plain.shown(graph), tokens, of_values, of_tokens)
@@ -206,7 +216,7 @@ def test_every_decoder_trains(kind: str, graph: Graph) -> None:
 def test_mixed_precision_stays_near_full_precision(kind: str, encoder_kind: type[GraphEncoder], density: float) -> None:
     graph = random_graph(40, 60, density=density).to(dtype=torch.float32)
     torch.manual_seed(0)
-    encoder, objective = encoder_kind(60, hidden=8, input_dropout=0.0), MaskedFeatures(8, 60, decoder=kind, input_dropout=0.0)
+    encoder, objective = encoder_kind(60, hidden=8, input_dropout=0.0), prepared(MaskedFeatures(8, decoder=kind, input_dropout=0.0), 60)
     encoder.eval(), objective.eval()
     step = step_of(graph, encoder, MaskNodes(0.5, replace_rate=0.2))
     full = objective(step).total
@@ -222,13 +232,13 @@ def test_layers_side_by_side(graph: Graph) -> None:
     encoder, objective = model(graph, concat_hidden=2)
     assert objective.map.weight.shape == (4, 8)
     step = step_of(graph, encoder.eval(), MaskNodes(0.5))
-    view = step.views[0]
-    wanted = objective.eval().error(torch.cat(step.encode(view).layers, 1), view.mask.hidden, view.target)
+    view, clean = step.views
+    wanted = objective.eval().error(torch.cat(step.encode(view).layers, 1), view.mask.hidden, clean.data)
     assert objective(step)["reconstruction"] == wanted
 
 
 def test_coras_objective_has_the_published_number_of_parameters() -> None:
-    objective = MaskedFeatures(512, 1433)
+    objective = prepared(MaskedFeatures(512), 1433)
     counts = [sum(parameter.numel() for parameter in module.parameters()) for module in (objective.map, objective.decoder)]
     assert counts == [262_144, 737_995]
     total = sum(parameter.numel() for module in (objective, GraphAttention(1433)) for parameter in module.parameters())
@@ -236,17 +246,38 @@ def test_coras_objective_has_the_published_number_of_parameters() -> None:
 
 
 def test_views_give_what_the_objective_needs() -> None:
-    check_needs(MaskedFeatures, MaskNodes.gives, views="MaskNodes")
+    check_needs(MaskedFeatures, MaskNodes(target=False).gives, views="MaskNodes")
+    for other in (MaskTokens, MaskRows):
+        with pytest.raises(UserError, match="MaskedFeatures needs a graph as a view's data \\(there it is a tensor\\)"):
+            check_needs(MaskedFeatures, other.gives, views=other.__name__)
 
 
-def test_alpha_below_one_is_refused() -> None:
+def test_settings_out_of_range_are_refused_before_any_data_is_seen() -> None:
     with pytest.raises(UserError, match="alpha must be at least 1"):
-        MaskedFeatures(4, 5, alpha=0.5)
+        MaskedFeatures(4, alpha=0.5)
+    for rate in ("input_dropout", "attention_dropout"):
+        with pytest.raises(UserError, match=f"{rate} must lie in"):
+            MaskedFeatures(4, **{rate: 1.0})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_decoder_is_made_from_the_target_and_is_part_of_the_state(graph: Graph, dtype: torch.dtype) -> None:
+    graph = graph.to(dtype=dtype)
+    one, other = (MaskedFeatures(4, decoder="gin").to(dtype) for _ in range(2))
+    assert not any(name.startswith("decoder") for name, _ in one.named_parameters())
+    views = MaskNodes(0.5)(Batch(graph, rows=graph.num_nodes), Draws.seeded(0, total=graph.num_nodes))
+    for objective in (one, other):
+        objective.prepare(views, samples=graph.num_nodes)
+    assert one.decoder.weight.shape == (graph.num_features, 4)
+    assert one.decoder.weight.dtype == dtype
+    assert not torch.equal(one.decoder.weight, other.decoder.weight)
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one.decoder.weight, other.decoder.weight)
 
 
 def test_ten_epochs_on_cora_reach_the_loss_of_the_public_implementations(cora: GraphSource) -> None:
     torch.manual_seed(0)
-    encoder, objective = GraphAttention(1433), MaskedFeatures(512, 1433)
+    encoder, objective = GraphAttention(1433), prepared(MaskedFeatures(512), 1433)
     optimiser = torch.optim.Adam([*encoder.parameters(), *objective.parameters()], lr=1e-3, weight_decay=2e-4)
     for number in range(10):
         loss = objective(step_of(cora.graph, encoder, MaskNodes(0.5, replace_rate=0.05), seed=number)).total

@@ -43,6 +43,18 @@ def test_noise_rows_are_other_nodes_original_rows_and_never_tokens() -> None:
     assert view.data.x is graph.x
 
 
+@pytest.mark.parametrize("density", [0.05, 0.9])
+def test_the_target_is_what_stood_there_dense_and_left_out_on_request(density: float) -> None:
+    graph = random_graph(40, 60, density=density)
+    assert graph.x.is_sparse_csr == (density < 0.1)
+    view = view_of(graph, MaskNodes(0.5, replace_rate=0.2))
+    assert torch.equal(view.target, graph.x.to_dense() if density < 0.1 else graph.x)
+    assert view_of(graph, MaskNodes(0.5, target=False)).target is None
+    assert (MaskNodes().gives.targets, MaskNodes(target=False).gives.targets) == (True, False)
+    shown = Graph(graph.x, graph.edges, rows=torch.arange(40).flip(0))
+    assert torch.equal(shown.features(), view.target.flip(0))
+
+
 def test_a_share_that_floors_to_no_noise_replaces_nothing() -> None:
     view = view_of(random_graph(8, density=0.9), MaskNodes(0.5, replace_rate=0.1))
     assert torch.equal(view.data.rows, torch.arange(8))
@@ -56,8 +68,7 @@ def test_dropped_edges_leave_one_loop_per_node_and_the_target_whole() -> None:
     between, kept = (int((~edges.loops).sum()) for edges in (graph.edges, view.data.edges))
     assert int(view.data.edges.loops.sum()) == 60
     assert abs(kept - between / 2) < 4 * (between / 4) ** 0.5
-    assert view.target is graph
-    assert view.target.num_edges == graph.num_edges
+    assert torch.equal(view.target, graph.x)
 
 
 def test_one_seed_gives_one_view_and_another_seed_another(graph: Graph) -> None:

@@ -61,8 +61,7 @@ class GraphSource(Source):
         return [View(self.graph, role="clean", index=torch.arange(len(self)))]
 
     def features(self) -> np.ndarray:
-        x = self.graph.x
-        return (x.to_dense() if x.is_sparse_csr else x).numpy()
+        return self.graph.features().numpy()
 
     def fingerprint(self) -> str:
         x, edges = self.graph.x, self.graph.edges
@@ -107,10 +106,10 @@ class GraphSource(Source):
 def open_graph(data: str | Path | Source | Any) -> Source:
     """The graph that `data` names.
 
-    A known name (cora, citeseer, pubmed, ogbn-arxiv, digits); a name of a folder under the data root that holds NAME.npz or raw/NAME.npz; a
-    path to an .npz file, to a .pt file with a saved PyG Data, or "edges.csv,features.csv"; a PyG Data itself; a source, returned as it is.
-    All edges are taken in both directions, self-loops are removed and one is added to every node. Raises UserError when there is no such
-    data, or what it holds is no graph with features.
+    A known name (cora, citeseer, pubmed, ogbn-arxiv, digits, wine); a name of a folder under the data root that holds NAME.npz or
+    raw/NAME.npz; a path to an .npz file, to a .pt file with a saved PyG Data, or "edges.csv,features.csv"; a PyG Data itself; a source,
+    returned as it is. All edges are taken in both directions, self-loops are removed and one is added to every node. Raises UserError when
+    there is no such data, or what it holds is no graph with features.
 
     >>> open_graph("digits").describe()["nodes"]
     1797
@@ -197,12 +196,18 @@ def digits() -> GraphSource:
     return as_source(readers.read_digits(), "digits")
 
 
+def wine() -> GraphSource:
+    """scikit-learn's 178 wines as a graph of ten nearest neighbours: 13 measurements, 3 classes; needs no file."""
+    return as_source(readers.read_wine(), "wine")
+
+
 KNOWN: dict[str, Callable[[], GraphSource]] = {
     "cora": cora,
     "citeseer": citeseer,
     "pubmed": pubmed,
     "ogbn-arxiv": ogbn_arxiv,
     "digits": digits,
+    "wine": wine,
 }
 """Data sets that are prepared as published, by name."""
 

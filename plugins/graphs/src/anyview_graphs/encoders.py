@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from anyview.views.view import View
 from anyview_graphs.graph import Graph
 from anyview_graphs.layers import Activation, GraphAttentionLayer, GraphConvolutionLayer, GraphIsomorphismLayer, GraphLayer, Norm, Rows
 from anyview_graphs.sparse import NodeRows
+
+EncoderKind = Literal["gat", "gcn", "gin"]
 
 
 class GraphEncoder(Encoder):
@@ -121,6 +124,30 @@ class GraphIsomorphism(GraphEncoder):
                 for width in _widths(features, hidden, layers)
             ]
         )
+
+
+def make_encoder(
+    kind: EncoderKind,
+    features: int,
+    *,
+    hidden: int,
+    layers: int,
+    heads: int,
+    norm: Norm,
+    input_dropout: float,
+    attention_dropout: float = 0.0,
+    residual: bool = False,
+    activation: Activation = "prelu",
+) -> GraphEncoder:
+    """The encoder of this kind; heads and attention_dropout are read by "gat". Raises UserError for a residual around "gin" layers."""
+    shared: dict[str, Any] = {"hidden": hidden, "layers": layers, "norm": norm, "input_dropout": input_dropout, "activation": activation}
+    if kind == "gat":
+        return GraphAttention(features, heads=heads, attention_dropout=attention_dropout, residual=residual, **shared)
+    if kind == "gcn":
+        return GraphConvolution(features, residual=residual, **shared)
+    if residual:
+        raise UserError("--residual was asked for, and GIN layers have none; leave it out, or choose --encoder gat or gcn")
+    return GraphIsomorphism(features, **shared)
 
 
 def _widths(features: int, hidden: int, layers: int) -> list[int]:

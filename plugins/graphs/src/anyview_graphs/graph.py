@@ -178,6 +178,11 @@ class Graph:
         """F."""
         return self.x.shape[1]
 
+    def features(self) -> Tensor:
+        """(N, F) what each node shows, dense."""
+        x = self.x.to_dense() if self.x.is_sparse_csr else self.x
+        return x if self.rows is None else x[self.rows]
+
     def to(self, device: torch.device | str | None = None, *, dtype: torch.dtype | None = None, **options: Any) -> Graph:
         """The same graph on `device`, features in `dtype`."""
         rows = None if self.rows is None else self.rows.to(device, **options)

@@ -5,6 +5,7 @@ Hou, Liu, Cen, Dong, Yang, Wang, Tang. GraphMAE: Self-Supervised Masked Graph Au
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Literal
 
 import torch
@@ -13,7 +14,9 @@ from torch.autograd.function import once_differentiable
 
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Objective, Step
-from anyview_graphs.decoders import DecoderKind, make_decoder
+from anyview.views.view import ViewSet
+from anyview_graphs.decoders import Decoder, DecoderKind, make_decoder
+from anyview_graphs.dropout import check_rate
 from anyview_graphs.graph import Graph
 from anyview_graphs.layers import Norm
 from anyview_graphs.sparse import full_precision, product, select_rows, transposed
@@ -43,7 +46,7 @@ def factored_scaled_cosine_error(codes: Tensor, weight: Tensor, bias: Tensor, ta
     """scaled_cosine_error(codes weight' + bias, target, alpha) without ever forming the (M, F) prediction; value and gradients equal.
 
     codes: (M, D). weight: (F, D). bias: (F,). target: (M, F), dense or CSR, without gradient.
-    With G = weight' weight, |W s + b|^2 = s' G s + 2 s' W' b + b' b, and <W s + b, x> = s . (W' x) + b . x, where x is sparse. Backward
+    With G = weight' weight, ‖W s + b‖² = s' G s + 2 s' W' b + b' b, and <W s + b, x> = s . (W' x) + b . x, where x is sparse. Backward
     needs the products G s of the forward pass, Q = codes' diag(c) codes and W Q: F D^2 + M D^2 operations in each direction.
     """
     return full_precision(_FactoredError, codes, weight, bias, target, alpha)
@@ -61,21 +64,21 @@ def factoring_pays(rows: int, dim: int, features: int, nonzeros: int) -> bool:
 class MaskedFeatures(Objective):
     """GraphMAE: map the visible nodes' codes, decode the hidden nodes from them, compare with the untouched features.
 
-    dim: width of the encoder's rows. features: F. decoder: kind of decoder; graph decoders see zeros at the hidden nodes, "mlp" and
-    "linear" see their codes. loss: "sce", the scaled cosine error with alpha >= 1, or "mse". input_dropout, attention_dropout, norm: the
-    decoder's.
+    dim: width of the encoder's rows. decoder: kind of decoder; graph decoders see zeros at the hidden nodes, "mlp" and "linear" see
+    their codes; it is made in `prepare`, from the number of features that the graph has. loss: "sce", the scaled cosine error with
+    alpha >= 1, or "mse". input_dropout, attention_dropout, norm: the decoder's.
     concat_hidden: number of encoder layers whose outputs, all of width dim, are read side by side; 1 = the last alone.
-    The target is the untouched graph; the decoder always works on all its edges. Nothing that the encoder says about hidden nodes is read
-    by a graph decoder, so the map before it is taken at the visible nodes only.
+    The target is the clean view's graph, untouched; the decoder always works on all its edges. Nothing that the encoder says about hidden
+    nodes is read by a graph decoder, so the map before it is taken at the visible nodes only.
     """
 
-    needs = Needs(views=1, masks=True, targets=True)
-    tags = ("masked",)
+    needs = Needs(masks=True, roles=("clean",), data="graph")
+    tags = ("masked prediction",)
+    decoder: Decoder
 
     def __init__(
         self,
         dim: int,
-        features: int,
         *,
         decoder: DecoderKind = "gat",
         loss: Literal["sce", "mse"] = "sce",
@@ -88,9 +91,18 @@ class MaskedFeatures(Objective):
         super().__init__()
         if alpha < 1.0:
             raise UserError(f"alpha must be at least 1, {alpha} was given; GraphMAE uses 1 to 3")
+        check_rate("input_dropout", input_dropout)
+        check_rate("attention_dropout", attention_dropout)
         self.loss, self.alpha, self.concat_hidden = loss, alpha, concat_hidden
         self.map = nn.Linear(dim * concat_hidden, dim, bias=False)
-        self.decoder = make_decoder(decoder, dim, features, input_dropout=input_dropout, attention_dropout=attention_dropout, norm=norm)
+        self._make_decoder = functools.partial(
+            make_decoder, decoder, dim, input_dropout=input_dropout, attention_dropout=attention_dropout, norm=norm
+        )
+
+    def prepare(self, views: ViewSet, samples: int) -> None:
+        graph: Graph = views.role("clean")[0].data
+        weight = self.map.weight
+        self.decoder = self._make_decoder(graph.num_features).to(weight.device, weight.dtype)
 
     def forward(self, step: Step) -> Losses:
         view = step.views[0]
@@ -98,7 +110,7 @@ class MaskedFeatures(Objective):
         outputs = encoding.layers or [encoding.rows]
         rows = encoding.rows if self.concat_hidden == 1 else torch.cat(outputs[-self.concat_hidden :], dim=1)
         assert view.mask is not None
-        return Losses(reconstruction=self.error(rows, view.mask.hidden, view.target))
+        return Losses(reconstruction=self.error(rows, view.mask.hidden, step.set.role("clean")[0].data))
 
     def error(self, rows: Tensor, hidden: Tensor, graph: Graph) -> Tensor:
         """The loss, a scalar. rows: (N, dim · concat_hidden) the encoder's. hidden: (N,) bool. graph: the untouched one."""

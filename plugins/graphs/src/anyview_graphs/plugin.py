@@ -10,8 +10,12 @@ install = "anyview[graphs]"
 
 @hookimpl
 def recipes() -> dict[str, str]:
-    """One per paper."""
-    return {"graphmae": "anyview_graphs.recipes.graphmae:graphmae"}
+    """Papers, and two that take any objective."""
+    return {
+        "graphmae": "anyview_graphs.recipes.graphmae:graphmae",
+        "pair": "anyview_graphs.recipes.pair:pair",
+        "masked": "anyview_graphs.recipes.masked:masked",
+    }
 
 
 @hookimpl
@@ -33,7 +37,7 @@ def encoders() -> dict[str, str]:
 @hookimpl
 def views() -> dict[str, str]:
     """Views of one graph."""
-    return {"mask_nodes": "anyview_graphs.views:MaskNodes"}
+    return {"corrupted_pair": "anyview_graphs.views:CorruptedPair", "mask_nodes": "anyview_graphs.views:MaskNodes"}
 
 
 @hookimpl
@@ -45,4 +49,5 @@ def datasets() -> dict[str, str]:
         "pubmed": "anyview_graphs.datasets:pubmed",
         "ogbn-arxiv": "anyview_graphs.datasets:ogbn_arxiv",
         "digits": "anyview_graphs.datasets:digits",
+        "wine": "anyview_graphs.datasets:wine",
     }

@@ -146,13 +146,27 @@ def read_csv(edges: Path, features: Path) -> Raw:
 def read_digits() -> Raw:
     """The 1,797 handwritten digits of scikit-learn, each joined to its ten nearest neighbours; 64 grey values in [0, 1], 10 classes."""
     from sklearn.datasets import load_digits
-    from sklearn.neighbors import kneighbors_graph
 
     digits = load_digits()
-    near = kneighbors_graph(digits.data, n_neighbors=10).tocoo()
+    return _neighbours(digits.data / 16.0, digits.target)
+
+
+def read_wine() -> Raw:
+    """The 178 wines of scikit-learn, each joined to its ten nearest neighbours; 13 standardised measurements, 3 classes."""
+    from sklearn.datasets import load_wine
+
+    wine = load_wine()
+    return _neighbours((wine.data - wine.data.mean(0)) / wine.data.std(0), wine.target)
+
+
+def _neighbours(rows: np.ndarray, classes: np.ndarray) -> Raw:
+    """Rows (N, F), each joined to its ten nearest neighbours."""
+    from sklearn.neighbors import kneighbors_graph
+
+    near = kneighbors_graph(rows, n_neighbors=10).tocoo()
     index = torch.from_numpy(np.stack((near.row, near.col)).astype(np.int64))
-    x = torch.from_numpy((digits.data / 16.0).astype(np.float32))
-    return Raw(index, x, torch.from_numpy(digits.target.astype(np.int64)), notes={"graph": "10 nearest neighbours, either way"})
+    x = torch.from_numpy(rows.astype(np.float32))
+    return Raw(index, x, torch.from_numpy(classes.astype(np.int64)), notes={"graph": "10 nearest neighbours, either way"})
 
 
 def read_planetoid(folder: Path, name: str) -> Raw:

@@ -13,12 +13,11 @@ from typing import Any, Literal
 
 import torch
 
-from anyview.errors import UserError
 from anyview.recipe import Recipe, Stage, Task, recipe
 from anyview.schedules import Constant, Cosine
 from anyview_graphs.datasets import open_graph
 from anyview_graphs.decoders import DecoderKind
-from anyview_graphs.encoders import GraphAttention, GraphConvolution, GraphEncoder, GraphIsomorphism
+from anyview_graphs.encoders import EncoderKind, make_encoder
 from anyview_graphs.layers import Norm
 from anyview_graphs.objectives import MaskedFeatures
 from anyview_graphs.views import MaskNodes
@@ -60,7 +59,7 @@ PAPER = {
 def graphmae(
     data: str = "cora",
     *,
-    encoder: Literal["gat", "gcn", "gin"] = "gat",
+    encoder: EncoderKind = "gat",
     decoder: DecoderKind = "gat",
     hidden: int = 256,
     layers: int = 2,
@@ -111,11 +110,19 @@ def graphmae(
         probe_epochs: its epochs
     """
     source = open_graph(data)
-    features = source.shape["features"]
-    network = _encoder(encoder, features, hidden, layers, heads, norm, residual, input_dropout, attention_dropout)
+    network = make_encoder(
+        encoder,
+        source.shape["features"],
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        norm=norm,
+        residual=residual,
+        input_dropout=input_dropout,
+        attention_dropout=attention_dropout,
+    )
     objective = MaskedFeatures(
         hidden,
-        features,
         decoder=decoder,
         loss=loss,
         alpha=alpha,
@@ -125,7 +132,7 @@ def graphmae(
         concat_hidden=layers if concat_hidden else 1,
     )
     stage = Stage(
-        tasks=[Task(MaskNodes(mask_rate, replace_rate=replace_rate, drop_edge=drop_edge), objective)],
+        tasks=[Task(MaskNodes(mask_rate, replace_rate=replace_rate, drop_edge=drop_edge, target=False), objective)],
         encoder=network,
         epochs=epochs,
         optimizer=functools.partial(torch.optim.Adam, lr=lr, weight_decay=weight_decay, fused=True),
@@ -133,32 +140,3 @@ def graphmae(
     )
     probe = {"linear": {"lr": probe_lr, "weight_decay": probe_weight_decay, "epochs": probe_epochs}}
     return Recipe(source=source, stages=[stage], embedder=network, probe=probe)
-
-
-def _encoder(
-    kind: str,
-    features: int,
-    hidden: int,
-    layers: int,
-    heads: int,
-    norm: Norm,
-    residual: bool,
-    input_dropout: float,
-    attention_dropout: float,
-) -> GraphEncoder:
-    if kind == "gat":
-        return GraphAttention(
-            features,
-            hidden=hidden,
-            layers=layers,
-            heads=heads,
-            norm=norm,
-            residual=residual,
-            input_dropout=input_dropout,
-            attention_dropout=attention_dropout,
-        )
-    if kind == "gcn":
-        return GraphConvolution(features, hidden=hidden, layers=layers, norm=norm, residual=residual, input_dropout=input_dropout)
-    if residual:
-        raise UserError("--residual was asked for, and GIN layers have none; leave it out, or choose --encoder gat or gcn")
-    return GraphIsomorphism(features, hidden=hidden, layers=layers, norm=norm, input_dropout=input_dropout)
