@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test slow check docs bench clean
+.PHONY: demo test slow check docs bench bench-losses clean
 
 demo: $(READY)
 	$(BIN)/anyview demo --overwrite
@@ -28,11 +28,22 @@ docs: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/graphmae.py --threads 1 2
 
+bench-losses: .venv-losses/.ready
+	.venv-losses/bin/python benchmarks/losses.py --threads 2
+
 clean:
-	rm -rf $(VENV) docs/_build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-losses docs/_build .mypy_cache .pytest_cache .ruff_cache
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip hatchling
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $(READY)
+
+# The libraries that losses are compared with would bring other versions of much else, so they live in an environment of their own.
+.venv-losses/.ready: pyproject.toml constraints.txt benchmarks/losses-requirements.txt
+	$(PYTHON) -m venv .venv-losses
+	.venv-losses/bin/python -m pip install --quiet --upgrade --constraint constraints.txt pip hatchling
+	.venv-losses/bin/python -m pip install --quiet --constraint constraints.txt --editable .
+	.venv-losses/bin/python -m pip install --quiet --no-deps --requirement benchmarks/losses-requirements.txt
+	touch $@

@@ -26,7 +26,7 @@ from anyview.data.source import Batch
 from anyview.errors import UserError
 from anyview.objectives.objective import Step
 from anyview.views.draws import Draws
-from anyview.views.view import View
+from anyview.views.view import View, ViewSet
 from anyview_graphs.datasets import open_graph
 from anyview_graphs.encoders import GraphAttention
 from anyview_graphs.graph import Graph, add_self_loops
@@ -34,7 +34,7 @@ from anyview_graphs.objectives import MaskedFeatures
 from anyview_graphs.views import MaskNodes
 
 HIDDEN, HEADS, ALPHA = 512, 4, 3.0
-MASKING = MaskNodes(0.5, replace_rate=0.05)
+MASKING = MaskNodes(0.5, replace_rate=0.05, target=False)
 OPTIMISER = {"lr": 1e-3, "weight_decay": 2e-4}
 
 
@@ -92,11 +92,12 @@ class TextbookGraphMAE(nn.Module):
 class Ours(nn.Module):
     """Encoder and objective in one module."""
 
-    def __init__(self, features: int, dropout: tuple[float, float]) -> None:
+    def __init__(self, graph: Graph, dropout: tuple[float, float]) -> None:
         super().__init__()
         rates = {"input_dropout": dropout[0], "attention_dropout": dropout[1]}
-        self.encoder = GraphAttention(features, hidden=HIDDEN, heads=HEADS, **rates)
-        self.objective = MaskedFeatures(HIDDEN, features, alpha=ALPHA, **rates)
+        self.encoder = GraphAttention(graph.num_features, hidden=HIDDEN, heads=HEADS, **rates)
+        self.objective = MaskedFeatures(HIDDEN, alpha=ALPHA, **rates)
+        self.objective.prepare(ViewSet([View(graph, role="clean")]), samples=graph.num_nodes)
 
 
 class Experiment:
@@ -105,7 +106,7 @@ class Experiment:
     def __init__(self, graph: Graph, *, dropout: tuple[float, float], fused: bool = False) -> None:
         self.graph, self.dense, self.index = graph, graph.x.to_dense(), graph.edges.index
         torch.manual_seed(0)
-        self.ours, self.textbook = Ours(graph.num_features, dropout), TextbookGraphMAE(graph.num_features, dropout)
+        self.ours, self.textbook = Ours(graph, dropout), TextbookGraphMAE(graph.num_features, dropout)
         copy_weights(self.ours, self.textbook)
         self.optimisers = (
             torch.optim.Adam(self.ours.parameters(), **OPTIMISER, fused=fused),

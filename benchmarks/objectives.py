@@ -1,0 +1,63 @@
+"""Trains every objective on real images and tells what its encoder is worth beside the same encoder untrained.
+
+    python benchmarks/objectives.py --data mnist --seeds 0 1 2 --jobs 2
+    python benchmarks/objectives.py --data digits --only simclr barlow_twins
+
+Runs that are finished are kept and not trained again, so the command may be interrupted and given again. Seconds are those of one
+`anyview pretrain`, start and data reading included, while `--jobs` runs shared the machine.
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from objectives_settings import settings
+from study import RAW, TRAINED, UNTRAINED, StudyRun, make, show, spread, study_parser
+
+COLUMNS = ("objective", "recipe", "linear", "untrained", "kNN", "untrained", "RankMe", "deviation", "seconds")
+
+
+def main() -> None:
+    """Train what is missing; print the table, best linear score first."""
+    parser = study_parser(__doc__, "runs/objectives")
+    parser.add_argument("--data", choices=("mnist", "digits"), default="mnist")
+    parser.add_argument("--only", nargs="+", help="these objectives alone")
+    options = parser.parse_args()
+    recipes = settings(options.data)
+    names = options.only or list(recipes)
+    folder = options.out / options.data
+    runs = {name: [StudyRun(recipes[name], folder / f"{name}-{seed}", seed) for seed in options.seeds] for name in names}
+    results = iter(make([run for seed in range(len(options.seeds)) for run in (runs[name][seed] for name in names)], options.jobs))
+    by_name: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for _ in options.seeds:
+        for name in names:
+            by_name[name].append(next(results))
+    ordered = sorted(names, key=lambda name: -statistics.fmean(one["scores"][TRAINED]["linear"] for one in by_name[name]))
+    show(COLUMNS, [row(name, by_name[name]) for name in ordered], markdown=options.markdown)
+    raw = by_name[names[0]][0]["scores"][RAW]
+    print(f"\nraw pixels: linear {raw['linear']:.1f}, kNN {raw['knn']:.1f}")
+
+
+def row(name: str, results: list[dict[str, Any]]) -> list[str]:
+    """An objective's line, over seeds."""
+
+    def score(encoder: str, protocol: str) -> str:
+        return spread([one["scores"][encoder][protocol] for one in results])
+
+    facts = [one["label_free"] for one in results]
+    return [
+        name,
+        results[0]["commands"][0].split()[2],
+        score(TRAINED, "linear"),
+        score(UNTRAINED, "linear"),
+        score(TRAINED, "knn"),
+        score(UNTRAINED, "knn"),
+        f"{statistics.fmean(one['rankme'] for one in facts):.1f}",
+        f"{min(one['mean_standard_deviation'] for one in facts):.2f}",
+        f"{statistics.fmean(one['seconds'] for one in results):.0f}",
+    ]
+
+
+if __name__ == "__main__":
+    main()

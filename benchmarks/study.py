@@ -1,0 +1,121 @@
+"""What the studies share: runs made and judged by the commands that a reader would type, and kept so that none is made twice."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anyview.console import make_console, make_table
+
+TRAINED, UNTRAINED, RAW = "trained encoder", "random encoder", "raw features"
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One `anyview pretrain` and one `anyview evaluate`, each in a process of one thread.
+
+    recipe: its name and flags, as typed. folder: where the run is kept; its summary lies beside it.
+    """
+
+    recipe: str
+    folder: Path
+    seed: int = 0
+    protocols: str = "linear,knn"
+    evaluation: str = "--seeds 3"
+
+    @property
+    def summary(self) -> Path:
+        """Where the scores are kept."""
+        return self.folder.with_name(f"{self.folder.name}.json")
+
+    @property
+    def commands(self) -> list[str]:
+        """How the run is made and judged."""
+        return [
+            f"anyview pretrain {self.recipe} --seed {self.seed} --out {self.folder}",
+            f"anyview evaluate {self.folder} --protocol {self.protocols} {self.evaluation} --json",
+        ]
+
+    def result(self) -> dict[str, Any]:
+        """Scores by encoder and protocol, label-free metrics, seconds of pre-training, and the commands; made when they are not there."""
+        if not self.summary.exists():
+            pretrain, evaluate = self.commands
+            began = time.monotonic()
+            execute(f"{pretrain} --overwrite")
+            seconds = time.monotonic() - began
+            content = json.loads(execute(evaluate))
+            summary = {
+                "seed": self.seed,
+                "seconds": round(seconds, 1),
+                "scores": scores(content["protocols"]),
+                "label_free": content["label_free"],
+                "commands": self.commands,
+            }
+            self.summary.write_text(json.dumps(summary, indent=2))
+        loaded: dict[str, Any] = json.loads(self.summary.read_text())
+        return loaded
+
+
+def scores(protocols: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Mean headline score by encoder and protocol, in percent."""
+    table: dict[str, dict[str, float]] = {}
+    for name, protocol in protocols.items():
+        for encoder, values in protocol["results"].items():
+            table.setdefault(encoder, {})[name] = 100 * values[protocol["headline"]]["mean"]
+    return table
+
+
+def execute(command: str) -> str:
+    """A command's output; ends the program with the command's own words when it fails."""
+    program = [sys.executable, "-m", *shlex.split(command)]
+    done = subprocess.run(program, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{command}\n{done.stderr}")
+    return done.stdout
+
+
+def make(runs: Sequence[StudyRun], jobs: int) -> list[dict[str, Any]]:
+    """The results of all runs, in order; those that are missing are made, `jobs` at a time."""
+    missing = [run for run in runs if not run.summary.exists()]
+    with ThreadPoolExecutor(jobs) as pool:
+        for position, (run, result) in enumerate(zip(missing, pool.map(StudyRun.result, missing), strict=True), start=1):
+            told = ", ".join(f"{name} {score:.1f}" for name, score in result["scores"][TRAINED].items())
+            print(f"{position}/{len(missing)} {run.folder}: {told}, {result['seconds']:.0f} s", file=sys.stderr, flush=True)
+    return [run.result() for run in runs]
+
+
+def study_parser(text: str | None, out: str) -> argparse.ArgumentParser:
+    """A study's command line, with what all of them take."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread")
+    parser.add_argument("--out", type=Path, default=Path(out), help="where the runs are kept")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    return parser
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation over seeds."""
+    return f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
+
+
+def show(columns: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: bool) -> None:
+    """Print a table, for people or for a page."""
+    if markdown:
+        print("\n".join("| " + " | ".join(cells) + " |" for cells in (columns, ["---"] * len(columns), *rows)))
+        return
+    table = make_table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    make_console(pipe_width=160).print(table)
