@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/anyview demo --overwrite
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow

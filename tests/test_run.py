@@ -67,7 +67,7 @@ def test_evaluation_stands_beside_its_controls_and_is_saved(trained: anyview.Run
     random = linear["results"]["random encoder"]["accuracy"]["values"]
     assert random[0] != random[1]
     trained.evaluate(("cluster",), seeds=1)
-    assert set(trained.folder.evaluations()["digits"]["protocols"]) == {"linear", "knn", "cluster"}
+    assert {"linear", "knn", "cluster"} <= set(trained.folder.evaluations()["digits"]["protocols"])
 
 
 def test_two_files_of_one_name_do_not_displace_each_other(trained: anyview.Run, tmp_path: Path) -> None:
