@@ -3,8 +3,8 @@
     python benchmarks/objectives.py --data mnist --seeds 0 1 2 --jobs 2
     python benchmarks/objectives.py --data digits --only simclr barlow_twins
 
-Runs that are finished are kept and not trained again, so the command may be interrupted and given again. Seconds are those of one
-`anyview pretrain`, start and data reading included, while `--jobs` runs shared the machine.
+Runs that are finished are kept and not trained again, so the command may be interrupted and given again. Seconds are processor seconds of
+one `anyview pretrain` on one thread, start and data reading included.
 """
 
 from __future__ import annotations

@@ -9,12 +9,12 @@ import shlex
 import statistics
 import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from anyview.console import make_console, make_table
 
@@ -48,13 +48,11 @@ class StudyRun:
         ]
 
     def result(self) -> dict[str, Any]:
-        """Scores by encoder and protocol, label-free metrics, seconds of pre-training, and the commands; made when they are not there."""
+        """Scores by encoder and protocol, label-free metrics, processor seconds, and the commands; made when they are not there."""
         if not self.summary.exists():
             pretrain, evaluate = self.commands
-            began = time.monotonic()
-            execute(f"{pretrain} --overwrite")
-            seconds = time.monotonic() - began
-            content = json.loads(execute(evaluate))
+            seconds = execute(f"{pretrain} --overwrite").seconds
+            content = json.loads(execute(evaluate).output)
             summary = {
                 "seed": self.seed,
                 "seconds": round(seconds, 1),
@@ -76,13 +74,24 @@ def scores(protocols: dict[str, Any]) -> dict[str, dict[str, float]]:
     return table
 
 
-def execute(command: str) -> str:
-    """A command's output; ends the program with the command's own words when it fails."""
+class Done(NamedTuple):
+    """What a command printed, and the processor seconds that it took: on one thread those of an idle machine, however busy this one is."""
+
+    output: str
+    seconds: float
+
+
+def execute(command: str) -> Done:
+    """Run a command in a process of one thread; ends the program with the command's own words when it fails."""
     program = [sys.executable, "-m", *shlex.split(command)]
-    done = subprocess.run(program, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{command}\n{done.stderr}")
-    return done.stdout
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as words:
+        process = subprocess.Popen(program, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=output, stderr=words)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0), words.seek(0)
+        if process.returncode:
+            raise SystemExit(f"{command}\n{words.read()}")
+        return Done(output.read(), used.ru_utime + used.ru_stime)
 
 
 def make(runs: Sequence[StudyRun], jobs: int) -> list[dict[str, Any]]:

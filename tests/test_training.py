@@ -209,3 +209,24 @@ def test_a_frozen_teacher_stays_as_it_is(tmp_path: Path) -> None:
     stage = Stage([Task(NoisePair(0.1), Distil(), teacher=teacher)], encoder, epochs=1, batch_size=32, optimizer=SGD)
     pretrain(Recipe(source=source, stages=[stage], embedder=encoder), tmp_path / "run")
     assert torch.equal(teacher.module.last.weight, before)  # type: ignore[union-attr,arg-type]
+
+
+def test_a_watcher_sees_the_encoder_after_each_pass_and_changes_nothing(tmp_path: Path) -> None:
+    seen: list[tuple[int, float]] = []
+
+    def watch(epoch: int, encoder: Encoder) -> None:
+        assert not encoder.training
+        assert not torch.is_grad_enabled()
+        torch.rand(3)
+        seen.append((epoch, float(next(encoder.parameters()).sum())))
+
+    def made() -> Recipe:
+        torch.manual_seed(0)
+        return recipe(VICReg(8, width=16), epochs=4, accumulate=2)
+
+    pretrain(made(), tmp_path / "plain")
+    run = pretrain(made(), tmp_path / "watched", watch=watch)
+    assert [epoch for epoch, _ in seen] == [0, 1, 2, 3, 4]
+    assert len({weight for _, weight in seen}) == len(seen)
+    assert seen[-1][1] == next(run.recipe.embedder.parameters()).sum().item()
+    assert_same_bits(tmp_path / "plain", tmp_path / "watched")

@@ -17,6 +17,7 @@ from torch import nn
 
 from anyview.combiners.weighted_sum import WeightedSum
 from anyview.data.source import Source
+from anyview.encoders.encoder import Encoder
 from anyview.errors import UserError
 from anyview.folder import RunFolder
 from anyview.monitor import make_loggers
@@ -24,6 +25,9 @@ from anyview.recipe import Recipe, Stage
 from anyview.stops import Stops
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its rank-by-rank greetings would fill a pipe
+
+Watch = Callable[[int, Encoder], None]
+"""(passes over the data that are done, the stage's encoder) -> None: follows a training from outside."""
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
@@ -33,7 +37,7 @@ class Options:
     """How a run is carried out; what is learned is the recipe's.
 
     checkpoint_every: optimiser steps between checkpoints, None = about once a minute. log_every: steps between lines of metrics, None =
-    about a hundred per stage.
+    about a hundred per stage. watch: see `pretrain`.
     """
 
     seed: int = 0
@@ -44,6 +48,7 @@ class Options:
     log_every: int | None = None
     loggers: tuple[str, ...] = ()
     quiet: bool = False
+    watch: Watch | None = None
 
 
 def check_options(recipe: Recipe, options: Options) -> None:

@@ -87,6 +87,10 @@ class Stage:
         """Optimiser steps over `source`, or over the stage's own data where it has some."""
         return self.epochs * (self.source or source).steps(self.batch_size) // self.accumulate
 
+    def passes(self, source: Source, steps: int) -> int:
+        """Whole passes over the data that so many optimiser steps are."""
+        return steps * self.accumulate // (self.source or source).steps(self.batch_size)
+
     def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser of these parameters; raises UserError when it refuses its settings."""
         try:

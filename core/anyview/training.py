@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from anyview.data.source import Batch, Epoch
 from anyview.distributed import any_rank
 from anyview.errors import UserError
+from anyview.evaluation.embedding import frozen
 from anyview.folder import RunFolder
-from anyview.launch import Job, Options, check_options, keeps_folder, launch, make_fabric
+from anyview.launch import Job, Options, Watch, check_options, keeps_folder, launch, make_fabric
 from anyview.monitor import Monitor
 from anyview.pretrainer import Pretrainer, StepInput
 from anyview.progress import ProgressLine
@@ -55,17 +56,20 @@ def pretrain(
     log_every: int | None = None,
     loggers: Sequence[str] = (),
     quiet: bool = True,
+    watch: Watch | None = None,
     **values: Any,
 ) -> Run:
     """Train a recipe and keep the run in the folder `out`.
 
     recipe: a recipe's name with `values` for its parameters, or a Recipe that a recipe function returned (then `seed` decides the data
     order and the views; the initial weights are the recipe's). resume: go on from the folder's last checkpoint. overwrite: replace the run
-    in the folder. quiet: no progress line.
+    in the folder. quiet: no progress line. watch: called in the first process before the first pass over the data and after each, with the
+    number of passes that a stage has done and its encoder, in evaluation mode and without gradient, to follow a score along the way; where
+    `devices` is more than one it must be a function of a module, which new processes can import.
 
     Raises UserError when the folder is taken, held by another process or cannot be written; TrainingStoppedError when a loss is not finite.
     """
-    options = Options(seed, devices, accelerator, precision, checkpoint_every, log_every, tuple(loggers), quiet)
+    options = Options(seed, devices, accelerator, precision, checkpoint_every, log_every, tuple(loggers), quiet, watch)
     if isinstance(recipe, str):
         recipe = build(recipe, values, seed=seed, preset=preset)
     elif values or preset:
@@ -149,7 +153,7 @@ class _Training:
         stage, pretrainer, steps = self.recipe.stages[number], self.pretrainers[number], self.lengths[number]
         pretrainer.start(resumed=saved is not None)
         module, optimizer = self.fabric.setup(pretrainer, _optimizer(stage, pretrainer))
-        begin = 0
+        begin, passes = 0, partial(stage.passes, self.recipe.source)
         if saved is not None:
             begin = saved["step"]
             optimizer.load_state_dict(saved["optimizer"])
@@ -157,6 +161,8 @@ class _Training:
         batches = self._stream(stage, number, begin * stage.accumulate, pretrainer)
         monitor = Monitor(self.fabric, self.folder, stage.name, pretrainer, self.offset(number), begin, every, progress)
         checkpoint_due = CheckpointClock(self.options.checkpoint_every)
+        if begin == 0:
+            self._watch(0, stage)
         for step in range(begin, steps):
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * stage.schedule(step, steps)
@@ -167,8 +173,16 @@ class _Training:
             optimizer.zero_grad()
             pretrainer.after_step(step + 1, steps)
             monitor.after(step + 1, steps, losses, weights, optimizer.param_groups[0]["lr"])
+            if passes(step + 1) > passes(step):
+                self._watch(passes(step + 1), stage)
             self._save_or_stop(number, step + 1, optimizer, checkpoint_due(step + 1))
         pretrainer.finish()
+
+    def _watch(self, epoch: int, stage: Stage) -> None:
+        """Show the stage's encoder to whoever follows it."""
+        if self.options.watch is not None and self.fabric.is_global_zero:
+            with frozen(stage.encoder, self.fabric.device):
+                self.options.watch(epoch, stage.encoder)
 
     def _save_or_stop(self, number: int, step: int, optimizer: Any, due: bool) -> None:
         """After a step: write a checkpoint if one is due, and leave if that was asked for; all ranks decide alike."""

@@ -284,13 +284,15 @@ def test_kl_is_that_from_teacher_to_student() -> None:
 # contracts
 
 
-@pytest.mark.parametrize("options", [{}, {"centering": "sinkhorn"}, {"koleo": 0.1}], ids=["centre", "sinkhorn", "koleo"])
+@pytest.mark.parametrize(
+    "options", [{}, {"centering": "sinkhorn"}, {"koleo": 0.1}, {"norm": True}], ids=["centre", "sinkhorn", "koleo", "norm"]
+)
 def test_objective_keeps_the_contract(options: dict[str, object]) -> None:
     check_objective(partial(SMALL, **options))
     check_objective(partial(SMALL, **options), make_views=crops)
 
 
-@pytest.mark.parametrize("options", [{}, {"centering": "sinkhorn", "koleo": 0.1}], ids=["centre", "sinkhorn and koleo"])
+@pytest.mark.parametrize("options", [{}, {"centering": "sinkhorn", "koleo": 0.1, "norm": True}], ids=["centre", "sinkhorn, koleo and norm"])
 @pytest.mark.parametrize(("ranks", "rows"), [(2, 12), (3, 11)])
 def test_ranks_are_exact_with_crops(ranks: int, rows: int, options: dict[str, object]) -> None:
     check_rank_exact(partial(SMALL, frozen_epochs=0, **options), ranks=ranks, rows=rows, make_views=crops)

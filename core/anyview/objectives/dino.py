@@ -66,12 +66,12 @@ def koleo_loss(rows: Tensor, eps: float = KOLEO_EPS) -> Tensor:
 class DinoHead(nn.Module):
     """Projector, bottleneck of unit length, and a last layer with unit weights: rows (M, dim) to outputs (M, K) between -1 and 1.
 
-    dim: width of the rows. hidden, width: of the projector and of its bottleneck. count: K.
+    dim: width of the rows. hidden, width: of the projector and of its bottleneck. count: K. norm: batch norm in the projector.
     """
 
-    def __init__(self, dim: int, hidden: int, width: int, count: int) -> None:
+    def __init__(self, dim: int, hidden: int, width: int, count: int, *, norm: bool = False) -> None:
         super().__init__()
-        self.project = mlp(dim, hidden, hidden, width, norm=False, activation=nn.GELU)
+        self.project = mlp(dim, hidden, hidden, width, norm=norm, activation=nn.GELU)
         self.last = Prototypes(width, count)
 
     def embed(self, rows: Tensor) -> Tensor:
@@ -107,7 +107,8 @@ class DINO(Objective):
     """Objective over two views that are seen whole and any local ones, and a teacher; owns head, the head's moving average and the centre.
 
     The teacher sees the whole views, the student all; each prediction is of a view that the student did not see. dim: width of the
-    encoder's rows. hidden, width, prototypes: of the head (1024 to 4096 prototypes serve small data). temperature: the student's.
+    encoder's rows. hidden, width, prototypes: of the head (1024 to 4096 prototypes serve small data). norm: batch norm in the head, which
+    residual networks learn faster with. temperature: the student's.
     teacher_temperature, final_teacher_temperature: the teacher's, linear over the first warmup_epochs passes. frozen_epochs: passes in
     which the last layer stays as it was drawn. (Either takes half of the stage at most.) centre_momentum: of the centre.
     centering: "centre", or "sinkhorn" to use every prototype equally, for each view on the rows of all ranks, in 3 iterations. koleo:
@@ -128,6 +129,7 @@ class DINO(Objective):
         hidden: int = 2048,
         width: int = 256,
         prototypes: int = 65536,
+        norm: bool = False,
         temperature: float = 0.1,
         teacher_temperature: float = 0.04,
         final_teacher_temperature: float = 0.07,
@@ -143,7 +145,7 @@ class DINO(Objective):
         if centering not in ("centre", "sinkhorn"):
             raise UserError(f"centering is 'centre' or 'sinkhorn', and {centering!r} was asked for")
         self.momentum = Cosine(momentum, final_momentum)
-        self.head = DinoHead(dim, hidden, width, prototypes)
+        self.head = DinoHead(dim, hidden, width, prototypes, norm=norm)
         self.teacher_head = MovingAverage(self.head, self.momentum)
         self.centre = Centre(prototypes, centre_momentum) if centering == "centre" else None
         self.temperature, self.koleo, self.frozen_epochs = temperature, koleo, frozen_epochs
