@@ -10,11 +10,13 @@ one `anyview pretrain` on one thread, start and data reading included.
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 from typing import Any
 
 from objectives_settings import settings
-from study import RAW, TRAINED, UNTRAINED, StudyRun, make, show, spread, study_parser
+from study import RAW, TRAINED, UNTRAINED, StudyRun, make, mean_score, show, spread, study_parser
 
+UNTRAINED_SEEDS = 3
 COLUMNS = ("objective", "recipe", "linear", "untrained", "kNN", "untrained", "RankMe", "deviation", "seconds")
 
 
@@ -27,32 +29,40 @@ def main() -> None:
     recipes = settings(options.data)
     names = options.only or list(recipes)
     folder = options.out / options.data
-    runs = {name: [StudyRun(recipes[name], folder / f"{name}-{seed}", seed) for seed in options.seeds] for name in names}
+    runs = {
+        name: [run(recipes[name], folder / f"{name}-{seed}", seed, seed == options.seeds[0]) for seed in options.seeds] for name in names
+    }
     results = iter(make([run for seed in range(len(options.seeds)) for run in (runs[name][seed] for name in names)], options.jobs))
     by_name: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for _ in options.seeds:
         for name in names:
             by_name[name].append(next(results))
-    ordered = sorted(names, key=lambda name: -statistics.fmean(one["scores"][TRAINED]["linear"] for one in by_name[name]))
+    ordered = sorted(names, key=lambda name: -statistics.fmean(mean_score(one, TRAINED, "linear") for one in by_name[name]))
     show(COLUMNS, [row(name, by_name[name]) for name in ordered], markdown=options.markdown)
-    raw = by_name[names[0]][0]["scores"][RAW]
-    print(f"\nraw pixels: linear {raw['linear']:.1f}, kNN {raw['knn']:.1f}")
+    raw = by_name[names[0]][0]
+    print(f"\nraw pixels: linear {mean_score(raw, RAW, 'linear'):.1f}, kNN {mean_score(raw, RAW, 'knn'):.1f}")
+
+
+def run(recipe: str, folder: Path, seed: int, first: bool) -> StudyRun:
+    """A run; with the first seed's, as many untrained encoders are scored as there are seeds by default."""
+    return StudyRun(recipe, folder, seed, evaluation=f"--linear.lr 0.05 --seeds {UNTRAINED_SEEDS if first else 1}")
 
 
 def row(name: str, results: list[dict[str, Any]]) -> list[str]:
     """An objective's line, over seeds."""
 
-    def score(encoder: str, protocol: str) -> str:
-        return spread([one["scores"][encoder][protocol] for one in results])
+    def score(protocol: str) -> str:
+        return spread([mean_score(one, TRAINED, protocol) for one in results])
 
+    untrained = results[0]["scores"][UNTRAINED]
     facts = [one["label_free"] for one in results]
     return [
         name,
         results[0]["commands"][0].split()[2],
-        score(TRAINED, "linear"),
-        score(UNTRAINED, "linear"),
-        score(TRAINED, "knn"),
-        score(UNTRAINED, "knn"),
+        score("linear"),
+        spread(untrained["linear"]),
+        score("knn"),
+        spread(untrained["knn"]),
         f"{statistics.fmean(one['rankme'] for one in facts):.1f}",
         f"{min(one['mean_standard_deviation'] for one in facts):.2f}",
         f"{statistics.fmean(one['seconds'] for one in results):.0f}",

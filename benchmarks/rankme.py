@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scipy.stats import spearmanr
-from study import TRAINED, StudyRun, make, show, spread, study_parser
+from study import TRAINED, StudyRun, make, mean_score, show, spread, study_parser
 
 RECIPE = "images/pair --data mnist --epochs 5"
 BARLOW_TWINS = {"redundancy": 0.004, "width": 256, "lr": 0.1}
@@ -68,7 +68,7 @@ def command(method: str, values: dict[str, float]) -> str:
 
 def point(name: str, results: list[dict[str, Any]]) -> dict[str, Any]:
     """A setting's means over seeds."""
-    linear, knn = ([one["scores"][TRAINED][protocol] for one in results] for protocol in ("linear", "knn"))
+    linear, knn = ([mean_score(one, TRAINED, protocol) for one in results] for protocol in ("linear", "knn"))
     rankme = statistics.fmean(one["label_free"]["rankme"] for one in results)
     return {
         "name": name,

@@ -32,7 +32,7 @@ class StudyRun:
     folder: Path
     seed: int = 0
     protocols: str = "linear,knn"
-    evaluation: str = "--seeds 3"
+    evaluation: str = "--linear.lr 0.05 --seeds 1"
 
     @property
     def summary(self) -> Path:
@@ -65,13 +65,18 @@ class StudyRun:
         return loaded
 
 
-def scores(protocols: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Mean headline score by encoder and protocol, in percent."""
-    table: dict[str, dict[str, float]] = {}
+def scores(protocols: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """Headline scores by encoder and protocol, in percent, one for each seed of the probe (and of an untrained encoder)."""
+    table: dict[str, dict[str, list[float]]] = {}
     for name, protocol in protocols.items():
         for encoder, values in protocol["results"].items():
-            table.setdefault(encoder, {})[name] = 100 * values[protocol["headline"]]["mean"]
+            table.setdefault(encoder, {})[name] = [100 * value for value in values[protocol["headline"]]["values"]]
     return table
+
+
+def mean_score(result: dict[str, Any], encoder: str, protocol: str) -> float:
+    """A run's score, a mean over the seeds of its probe."""
+    return statistics.fmean(result["scores"][encoder][protocol])
 
 
 class Done(NamedTuple):
@@ -99,7 +104,7 @@ def make(runs: Sequence[StudyRun], jobs: int) -> list[dict[str, Any]]:
     missing = [run for run in runs if not run.summary.exists()]
     with ThreadPoolExecutor(jobs) as pool:
         for position, (run, result) in enumerate(zip(missing, pool.map(StudyRun.result, missing), strict=True), start=1):
-            told = ", ".join(f"{name} {score:.1f}" for name, score in result["scores"][TRAINED].items())
+            told = ", ".join(f"{name} {mean_score(result, TRAINED, name):.1f}" for name in result["scores"][TRAINED])
             print(f"{position}/{len(missing)} {run.folder}: {told}, {result['seconds']:.0f} s", file=sys.stderr, flush=True)
     return [run.result() for run in runs]
 
