@@ -12,6 +12,7 @@ from anyview.data.source import Batch
 from anyview.encoders.encoder import Encoding
 from anyview.encoders.moving_average import MovingAverage
 from anyview.errors import UserError
+from anyview.learning_rates import ParameterGroup
 from anyview.objectives.objective import Losses, Step
 from anyview.recipe import Stage, Task
 from anyview.schedules import as_schedule
@@ -135,6 +136,10 @@ class Pretrainer(nn.Module):
         """End the stage: what it froze can be trained by the next."""
         for parameter in self._thawed:
             parameter.requires_grad_(True)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """The parameters that an objective gives a schedule of their own."""
+        return [group for objective in dict.fromkeys(task.objective for task in self.tasks) for group in objective.parameter_groups()]
 
     def moving_averages(self) -> Iterator[MovingAverage]:
         """Every moving average that follows in this stage, the encoder's and the heads'; a frozen teacher stays as it is."""

@@ -24,6 +24,7 @@ from anyview.errors import UserError
 from anyview.evaluation.embedding import frozen
 from anyview.folder import RunFolder
 from anyview.launch import Job, Options, Watch, check_options, keeps_folder, launch, make_fabric
+from anyview.learning_rates import LearningRates
 from anyview.monitor import Monitor
 from anyview.pretrainer import Pretrainer, StepInput
 from anyview.progress import ProgressLine
@@ -152,7 +153,9 @@ class _Training:
     def _run_stage(self, number: int, progress: ProgressLine, saved: dict[str, Any] | None) -> None:
         stage, pretrainer, steps = self.recipe.stages[number], self.pretrainers[number], self.lengths[number]
         pretrainer.start(resumed=saved is not None)
-        module, optimizer = self.fabric.setup(pretrainer, _optimizer(stage, pretrainer))
+        made = stage.make_optimizer([p for p in pretrainer.parameters() if p.requires_grad])
+        rates = LearningRates(made, stage.schedule, pretrainer.parameter_groups())
+        module, optimizer = self.fabric.setup(pretrainer, made)
         begin, passes = 0, partial(stage.passes, self.recipe.source)
         if saved is not None:
             begin = saved["step"]
@@ -164,8 +167,7 @@ class _Training:
         if begin == 0:
             self._watch(0, stage)
         for step in range(begin, steps):
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * stage.schedule(step, steps)
+            rates.set(optimizer, step, steps)
             losses, weights = self._accumulate(stage, pretrainer, module, batches, step, steps)
             if stage.clip is not None:
                 self.fabric.clip_gradients(module, optimizer, max_norm=stage.clip, error_if_nonfinite=False)
@@ -268,14 +270,6 @@ class _Training:
     def offset(self, stage: int) -> int:
         """Steps of all earlier stages."""
         return sum(self.lengths[:stage])
-
-
-def _optimizer(stage: Stage, pretrainer: Pretrainer) -> torch.optim.Optimizer:
-    """The stage's optimiser, which remembers the learning rates that the schedule multiplies."""
-    optimizer = stage.make_optimizer([p for p in pretrainer.parameters() if p.requires_grad])
-    for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]
-    return optimizer
 
 
 class _Mover:

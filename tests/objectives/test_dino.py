@@ -161,6 +161,18 @@ def test_last_layer_has_unit_weights_and_the_bottleneck_unit_length() -> None:
     torch.testing.assert_close(head(rows), before)
 
 
+def test_projector_starts_as_published_so_that_rows_keep_their_directions() -> None:
+    head = DinoHead(64, 256, 32, 6)
+    layers = [layer for layer in head.project if isinstance(layer, torch.nn.Linear)]
+    assert [layer.out_features for layer in layers] == [256, 256, 32]
+    for layer in layers:
+        assert float(layer.bias.abs().max().detach()) == 0
+        assert float(layer.weight.std().detach()) == pytest.approx(0.02, rel=0.05)
+    rows = torch.randn(200, 64)
+    shared = [head.embed(z).mean(0).norm().item() for z in (rows, -rows)]
+    assert max(shared) < 0.2  # of unit rows: with torch's own biases it is above 0.5
+
+
 def test_centre_moves_towards_the_raw_mean() -> None:
     centre = Centre(3, momentum=0.9)
     centre.follow(torch.tensor([1.0, 2.0, 3.0]))

@@ -15,7 +15,7 @@ from anyview.pretrainer import Pretrainer, StepInput
 from anyview.recipe import Stage
 from anyview.testing import check_objective, check_rank_exact, tiny_batch, tiny_stage
 from anyview.testing.tiny import tiny_draws
-from anyview.views.view import View
+from anyview.views.view import View, ViewSet
 
 SMALL = partial(MoCoV2, hidden=16, width=8, queue_size=30)
 
@@ -141,6 +141,14 @@ def test_every_batch_of_an_accumulated_step_is_pushed_in_order() -> None:
     assert (int(objective.queue.position), int(objective.queue.filled)) == (6, 30)  # 36 rows into 30 places
     torch.testing.assert_close(objective.queue.rows[12:24], keys[0])
     torch.testing.assert_close(torch.cat([objective.queue.rows[24:], objective.queue.rows[:6]]), keys[1])
+
+
+def test_queue_is_no_longer_than_the_data_unless_it_was_asked_for() -> None:
+    made = [MoCoV2(8, hidden=16, width=8), SMALL(8)]
+    for objective in made:
+        objective.prepare(ViewSet([]), 20)
+    assert [len(objective.queue.rows) for objective in made] == [20, 30]
+    assert made[0].collapse_line(12) == pytest.approx(math.log(21))
 
 
 def test_a_permutation_of_the_keys_changes_nothing() -> None:

@@ -14,7 +14,7 @@ from anyview.pretrainer import Pretrainer, StepInput
 from anyview.recipe import Stage
 from anyview.testing import check_objective, check_rank_exact, tiny_batch, tiny_stage
 from anyview.testing.tiny import tiny_draws
-from anyview.views.view import View
+from anyview.views.view import View, ViewSet
 
 SMALL = partial(NNCLR, hidden=16, width=8, predictor_hidden=12, queue_size=30)
 
@@ -48,6 +48,14 @@ def shown(step: int, batch: Batch | None = None) -> StepInput:
 
 def views_of(stage: Stage, step: int) -> list[View]:
     return stage.tasks[0].views(tiny_batch(), tiny_draws(step, 12)).views
+
+
+def test_queue_is_a_quarter_of_the_data_at_most_unless_it_was_asked_for() -> None:
+    made = [NNCLR(8, hidden=16, width=8, predictor_hidden=12), SMALL(8)]
+    for objective in made:
+        objective.prepare(ViewSet([]), 21)
+    assert [len(objective.queue.rows) for objective in made] == [6, 30]
+    assert len(made[0].queue.note("label")) == 6
 
 
 @pytest.mark.parametrize("shape", [(6, 10), (8, 8), (11, 5)])

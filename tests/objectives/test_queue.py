@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from anyview.distributed import rank
+from anyview.errors import UserError
 from anyview.objectives import contrast
 from anyview.objectives.queue import Queue
 from anyview.testing import run_on_ranks
@@ -126,3 +127,8 @@ def test_all_ranks_hold_the_rows_of_all_in_rank_order() -> None:
     for rows, samples, position in run_on_ranks(pushed_on_a_rank, 2):
         assert rows == samples == [15, 16, 17, 6, 7, 10, 11]
         assert position == 3
+
+
+def test_a_size_below_one_is_refused() -> None:
+    with pytest.raises(UserError, match="queue of 0 rows"):
+        Queue(0, 4)

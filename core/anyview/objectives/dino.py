@@ -66,12 +66,15 @@ def koleo_loss(rows: Tensor, eps: float = KOLEO_EPS) -> Tensor:
 class DinoHead(nn.Module):
     """Projector, bottleneck of unit length, and a last layer with unit weights: rows (M, dim) to outputs (M, K) between -1 and 1.
 
-    dim: width of the rows. hidden, width: of the projector and of its bottleneck. count: K. norm: batch norm in the projector.
+    dim: width of the rows. hidden, width: of the projector and of its bottleneck. count: K. norm: batch norm in the projector, which starts
+    as published, with small weights and without biases: a bias that all rows share would make the first outputs, and the teacher's targets,
+    nearly the same.
     """
 
     def __init__(self, dim: int, hidden: int, width: int, count: int, *, norm: bool = False) -> None:
         super().__init__()
         self.project = mlp(dim, hidden, hidden, width, norm=norm, activation=nn.GELU)
+        self.project.apply(_start_small)
         self.last = Prototypes(width, count)
 
     def embed(self, rows: Tensor) -> Tensor:
@@ -82,6 +85,14 @@ class DinoHead(nn.Module):
         """Outputs; frozen: the last layer gets a gradient of 0."""
         scores: Tensor = self.last(self.embed(rows), frozen)
         return scores
+
+
+def _start_small(module: nn.Module) -> None:
+    """A linear layer's weights from a normal distribution of deviation 0.02, its bias 0."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 class Centre(nn.Module):

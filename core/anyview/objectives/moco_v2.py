@@ -20,6 +20,9 @@ from anyview.objectives.gram import full
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.objectives.queue import Queue
 from anyview.schedules import Cosine
+from anyview.views.view import ViewSet
+
+QUEUE = 65536
 
 
 def moco_v2_losses(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float = 0.2) -> Tensor:
@@ -48,9 +51,9 @@ def moco_v2_loss(queries: Tensor, keys: Tensor, queue: Tensor, temperature: floa
 class MoCoV2(Objective):
     """Objective over two views and a teacher; owns the projector, its moving average and the queue of keys.
 
-    dim: width of the encoder's rows. hidden, width: of the projector's two layers (no batch norm). queue_size: keys of earlier batches
-    (4096 to 32768 serve small data). temperature: what cosines are divided by. symmetric: MoCo v2+, the mean of both orders of the views,
-    after which the keys of both are pushed. momentum, final_momentum: the teacher's, along half a cosine.
+    dim: width of the encoder's rows. hidden, width: of the projector's two layers (no batch norm). queue_size: keys of earlier batches; by
+    default 65536, or the number of samples where there are fewer. temperature: what cosines are divided by. symmetric: MoCo v2+, the mean
+    of both orders of the views, after which the keys of both are pushed. momentum, final_momentum: the teacher's, along half a cosine.
 
     The paper shuffles the keys' batch over devices, so that a query cannot tell its key by batch statistics of its own device. Batch norm
     is taken over the global batch here, where a permutation of its rows changes nothing, so there is none.
@@ -65,7 +68,7 @@ class MoCoV2(Objective):
         *,
         hidden: int = 2048,
         width: int = 128,
-        queue_size: int = 65536,
+        queue_size: int | None = None,
         temperature: float = 0.2,
         symmetric: bool = False,
         momentum: float = 0.999,
@@ -76,8 +79,13 @@ class MoCoV2(Objective):
         self.temperature, self.symmetric = temperature, symmetric
         self.project = mlp(dim, hidden, width, norm=False)
         self.teacher_project = MovingAverage(self.project, self.momentum)
-        self.queue = Queue(queue_size, width)
+        self.queue_size, self.queue = queue_size, Queue(QUEUE if queue_size is None else queue_size, width)
         self._keys: dict[int, list[Tensor]] = {}
+
+    def prepare(self, views: ViewSet, samples: int) -> None:
+        """Make the queue no longer than the data, unless its size was asked for."""
+        if self.queue_size is None and samples < QUEUE:
+            self.queue = self.queue.resized(samples)
 
     def forward(self, step: Step) -> Losses:
         views = step.seen_whole[:2]

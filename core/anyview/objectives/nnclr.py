@@ -17,6 +17,9 @@ from anyview.encoders.heads import mlp, predictor
 from anyview.objectives.contrast import info_nce
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.objectives.queue import Queue
+from anyview.views.view import ViewSet
+
+QUEUE, SHARE = 98304, 4
 
 
 def nnclr_loss(neighbours: tuple[Tensor, Tensor], predictions: tuple[Tensor, Tensor], temperature: float = 0.1) -> Tensor:
@@ -37,8 +40,8 @@ class NNCLR(Objective):
     """Objective over two views; owns projector, predictor and the queue of the first view's projections.
 
     dim: width of the encoder's rows. hidden, width: of the projector's three layers. predictor_hidden: width inside the predictor.
-    queue_size: rows that neighbours are looked for among; well below the number of samples, or a sample is its own neighbour.
-    temperature: what cosines are divided by.
+    queue_size: rows that neighbours are looked for among; by default 98304, or a quarter of the samples where that is fewer, because in a
+    queue that holds most of the data a sample is its own neighbour. temperature: what cosines are divided by.
 
     Monitors, of the first view: "same_sample", the share of neighbours that are of the row's own sample, where the views have an index;
     "same_label", the share of its class, where the set has labels (0 while the queue has none).
@@ -54,15 +57,20 @@ class NNCLR(Objective):
         hidden: int = 2048,
         width: int = 256,
         predictor_hidden: int = 4096,
-        queue_size: int = 98304,
+        queue_size: int | None = None,
         temperature: float = 0.1,
     ) -> None:
         super().__init__()
         self.temperature = temperature
         self.project = mlp(dim, hidden, hidden, width, last="norm")
         self.predict = predictor(width, predictor_hidden)
-        self.queue = Queue(queue_size, width, notes=("sample", "label"))
+        self.queue_size, self.queue = queue_size, Queue(QUEUE if queue_size is None else queue_size, width, notes=("sample", "label"))
         self._pending: dict[int, Tensor] = {}
+
+    def prepare(self, views: ViewSet, samples: int) -> None:
+        """Make the queue a quarter of the data at most, unless its size was asked for."""
+        if self.queue_size is None and samples < SHARE * QUEUE:
+            self.queue = self.queue.resized(math.ceil(samples / SHARE))
 
     def forward(self, step: Step) -> Losses:
         first, second = (self.project(step.encode(view).rows) for view in step.seen_whole[:2])

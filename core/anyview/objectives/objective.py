@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from anyview.encoders.encoder import Encoder, Encoding
 from anyview.encoders.moving_average import MovingAverage
 from anyview.errors import UserError
+from anyview.learning_rates import ParameterGroup
 from anyview.schedules import Schedule
 from anyview.views.draws import Draws
 from anyview.views.maker import Gives
@@ -212,6 +213,10 @@ class Objective(nn.Module):
 
     def after_step(self, step: Step) -> None:
         """Update queues, prototypes or centres; called after the optimiser. Moving averages are updated by the loop."""
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """The parameters whose learning rate follows a schedule other than the stage's; asked for once, after `prepare`."""
+        return []
 
     def make_teacher(self, encoder: Encoder) -> MovingAverage:
         """The encoder's teacher, for an objective that needs one; override to average a subset or to keep other buffers."""

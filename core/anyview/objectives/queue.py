@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from anyview.distributed import gather_rows
+from anyview.errors import UserError
 from anyview.objectives.contrast import blocks, unit
 from anyview.objectives.gram import full, full_products
 
@@ -18,6 +19,7 @@ class Queue(nn.Module):
     rows: (size, dim) buffer. filled: how many are real, so a method may wait for a full queue. Rows are overwritten oldest first; a batch
     that does not divide the size wraps around, and of one that is larger the last `size` rows stay.
     notes: names of buffers (size,) of whole numbers that are pushed with the rows (which sample, which class), -1 where there is none.
+    Raises UserError for a size below 1.
 
     >>> queue = Queue(3, dim=2, notes=["sample"])
     >>> queue.push(torch.tensor([[2.0, 0.0], [0.0, 5.0]]), sample=torch.tensor([7, 8]))
@@ -31,6 +33,8 @@ class Queue(nn.Module):
 
     def __init__(self, size: int, dim: int, notes: Sequence[str] = ()) -> None:
         super().__init__()
+        if size < 1:
+            raise UserError(f"a queue of {size} rows was asked for; give it at least one")
         self.register_buffer("rows", unit(torch.randn(size, dim)))
         self.register_buffer("position", torch.zeros((), dtype=torch.long))
         self.register_buffer("filled", torch.zeros((), dtype=torch.long))
@@ -42,6 +46,10 @@ class Queue(nn.Module):
     def full(self) -> bool:
         """Whether every row is one that was pushed."""
         return int(self.filled) == len(self.rows)
+
+    def resized(self, size: int) -> Queue:
+        """A new queue of another size, in which nothing has been pushed yet."""
+        return Queue(size, self.rows.shape[1], self.notes).to(self.rows.device)
 
     def note(self, name: str) -> Tensor:
         """The numbers (size,) that were pushed with the rows under this name."""

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from anyview.distributed import gather_rows
 from anyview.encoders.heads import mlp, predictor
+from anyview.learning_rates import ParameterGroup
 from anyview.objectives.contrast import unit
 from anyview.objectives.cosines import cosines
 from anyview.objectives.objective import Losses, Needs, Objective, Step
+from anyview.schedules import Constant
 
 
 def simsiam_loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -41,15 +43,17 @@ class SimSiam(Objective):
     """Objective over two views; owns projector and predictor.
 
     The loss is the mean of both orders. Each view is a forward pass of its own, so batch norm takes its moments per view. dim: width of
-    the encoder's rows. width: of the projector's three layers. hidden: width inside the predictor, a bottleneck. Monitor:
+    the encoder's rows. width: of the projector's three layers. hidden: width inside the predictor, a bottleneck. constant_predictor:
+    leave the predictor's learning rate at its highest throughout, as the paper does, while the rest follows the stage's schedule. Monitor:
     "projection_standard_deviation" of both views' unit projections, 1 healthy and 0 collapsed.
     """
 
     needs = Needs(views=2)
     tags = ("joint-embedding prediction",)
 
-    def __init__(self, dim: int, *, width: int = 2048, hidden: int = 512) -> None:
+    def __init__(self, dim: int, *, width: int = 2048, hidden: int = 512, constant_predictor: bool = True) -> None:
         super().__init__()
+        self.constant_predictor = constant_predictor
         self.project = mlp(dim, width, width, width, bias=False, last="norm without affine")
         self.predict = predictor(width, hidden)
 
@@ -59,3 +63,6 @@ class SimSiam(Objective):
         a, b = gather_rows(a), gather_rows(b)
         loss = (simsiam_loss(predictions[0], b) + simsiam_loss(predictions[1], a)) / 2
         return Losses(simsiam=loss, monitors={"projection_standard_deviation": (spread(a) + spread(b)) / 2})
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return [ParameterGroup(self.predict.parameters(), Constant())] if self.constant_predictor else []
