@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scipy.stats import spearmanr
-from study import TRAINED, StudyRun, make, mean_score, show, spread, study_parser
+from study import TRAINED, StudyRun, figure, make, mean_score, show, spread, study_parser
 
 RECIPE = "images/pair --data mnist --epochs 5"
 BARLOW_TWINS = {"redundancy": 0.004, "width": 256, "lr": 0.1}
@@ -81,20 +81,13 @@ def point(name: str, results: list[dict[str, Any]]) -> dict[str, Any]:
 
 def draw(points: list[dict[str, Any]], path: Path) -> None:
     """Linear accuracy against RankMe, a point per setting."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    for method, marker in (("barlow_twins", "o"), ("vicreg", "s")):
-        chosen = [one for one in points if one["name"].startswith(method)]
-        axes.scatter([one["rankme"] for one in chosen], [one["linear"] for one in chosen], marker=marker, label=method.replace("_", " "))
-    axes.set(xlabel="RankMe of the training rows (no labels)", ylabel="linear accuracy on test, %")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
+    with figure(path) as (axes,):
+        for method, marker in (("barlow_twins", "o"), ("vicreg", "s")):
+            chosen = [one for one in points if one["name"].startswith(method)]
+            rankmes, scores = [one["rankme"] for one in chosen], [one["linear"] for one in chosen]
+            axes.scatter(rankmes, scores, marker=marker, label=method.replace("_", " "))
+        axes.set(xlabel="RankMe of the training rows (no labels)", ylabel="linear accuracy on test, %")
+        axes.legend(frameon=False)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,6 +123,23 @@ def study_parser(text: str | None, out: str) -> argparse.ArgumentParser:
 def spread(values: Sequence[float]) -> str:
     """Mean and standard deviation over seeds."""
     return f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
+
+
+@contextmanager
+def figure(path: Path, panels: int = 1) -> Iterator[Any]:
+    """Axes to draw on, one beside the other, saved as a picture that is the same each time it is drawn."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "anyview"
+    from matplotlib import pyplot
+
+    drawn, axes = pyplot.subplots(1, panels, figsize=(5 * panels, 3.5), layout="constrained", squeeze=False)
+    for panel in axes[0]:
+        panel.spines[["top", "right"]].set_visible(False)
+    yield axes[0]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn.savefig(path, metadata={"Date": None})
 
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: bool) -> None:
