@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from anyview.data.arrays import ArraySource
+from anyview.data.source import Batch, Epoch
 from anyview.encoders.mlp import MLP
 from anyview.errors import UserError
 from anyview.objectives.barlow_twins import BarlowTwins
@@ -141,3 +145,28 @@ def test_a_folder_without_a_plugin_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[project.entry-points.anyview]\nodd = 'surely_not_there.plugin'\n")
     with pytest.raises(UserError, match=r"the plugin 'odd' in .* is broken"):
         uninstalled(tmp_path)
+
+
+class Stored(Batch):
+    """Holds whole numbers until it is moved to a device, as batches of images do."""
+
+    def to(self, device: torch.device | str, **options: Any) -> Batch:
+        moved = super().to(device, **options)
+        return replace(moved, data=moved.data.float())
+
+
+class StoredRows(ArraySource):
+    def batches(self, epoch: Epoch) -> Iterator[Batch]:
+        for batch in super().batches(epoch):
+            yield Stored((100 * batch.data).to(torch.int32), batch.rows, batch.start, batch.total, batch.index)
+
+
+def test_batches_are_moved_to_the_device_as_in_training() -> None:
+    @recipe()
+    def stored(data: str = "rows", *, objective: ObjectiveSlot = BarlowTwins) -> Recipe:
+        encoder = MLP(12, hidden=4, dim=4, layers=2)
+        stage = Stage([Task(NoisePair(), objective(4))], encoder, epochs=1, optimizer=sgd)
+        return Recipe(StoredRows(tiny_batch(48).data, name=data), [stage], encoder)
+
+    served = Column("stored", (SlotRecipe("stored", stored, "objective"),))
+    assert run(place("core/barlow_twins", BarlowTwins, served))

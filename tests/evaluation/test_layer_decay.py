@@ -7,6 +7,7 @@ from torch import nn
 
 from anyview.encoders.encoder import Streams, Wrapped
 from anyview.encoders.mlp import MLP
+from anyview.encoders.transformer import SequenceTransformer
 from anyview.errors import UserError
 from anyview.evaluation.layer_decay import blocks, depths
 
@@ -47,3 +48,10 @@ def test_an_encoder_without_blocks_is_refused():
 
 def test_streams_have_blocks_too():
     assert len(blocks(Streams({"a": MLP(2, hidden=3, dim=2), "b": MLP(2, hidden=3, dim=2)}))) == 4
+
+
+def test_the_map_to_tokens_stands_before_a_transformers_blocks():
+    found = depths(SequenceTransformer(3, dim=8, depth=2, heads=2, masked=True, pool="class"))
+    before, after = ("linear.weight", "linear.bias", "class_token", "mask_token"), ("blocks.norm.weight",)
+    assert [found[name] for name in (*before, *after)] == [3, 3, 3, 3, 0]
+    assert [found[f"blocks.blocks.{number}.attention.qkv.weight"] for number in range(2)] == [2, 1]

@@ -118,3 +118,24 @@ def test_a_value_with_commas_is_one_data_set_or_several():
     assert [one.name for one in data.open("edges.csv,features.csv")] == ["edges.csv,features.csv"]
     with pytest.raises(UserError, match="no data 'c'"):
         data.open("a,c")
+
+
+def grouped(groups: list[int], labels: list[int]) -> ProtocolData:
+    source = ArraySource(np.arange(len(groups), dtype=np.float32)[:, None], np.array(labels), groups=np.array(groups))
+    origin = RawFeatures(source).origin(0)
+    return ProtocolData(source.features(), np.array(labels), split(list(range(len(groups))), []), 2, origin)
+
+
+def test_what_is_held_out_of_the_training_part_shares_no_group_with_the_rest():
+    data = grouped([number // 4 for number in range(40)], [number % 2 for number in range(40)])
+    inner = data.with_validation(0).split
+    assert (len(inner.train), len(inner.validation)) == (32, 8)
+    assert not {row // 4 for row in inner.train.tolist()} & {row // 4 for row in inner.validation.tolist()}
+
+
+def test_nothing_is_held_out_where_that_would_leave_one_class():
+    data = grouped([0] * 4 + [1] * 4 + [2] * 4, [0] * 4 + [0] * 4 + [1] * 4)
+    inner = [data.with_validation(seed).split for seed in range(20)]
+    assert all(len(np.unique(data.labels[one.train.numpy()])) == 2 for one in inner)
+    assert {len(one.validation) for one in inner} == {0, 4}
+    assert grouped([0], [0]).with_validation(0).split.validation.tolist() == []

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from anyview.data.arrays import ArraySource
 from anyview.errors import UserError
+from anyview.evaluation import transfer as transfer_module
 from anyview.evaluation.protocol import MAJORITY, RANDOM, RAW, TRAINED, evaluate_rows
-from anyview.evaluation.protocol_data import any_split
+from anyview.evaluation.protocol_data import ProtocolData, any_split
+from anyview.evaluation.subject import RawFeatures
 from anyview.evaluation.transfer import PROBES, transfer
 from tests.evaluation.sources import clusters, result_of, subjects, unlabelled
 
@@ -63,3 +66,14 @@ def test_mistakes_are_one_sentence():
             result_of(source, transfer, open=open_by_name, **options)
     with pytest.raises(UserError, match="needs the source of its rows"):
         evaluate_rows({TRAINED: source.features()}, source.labels, lambda seed: any_split(source, seed), transfer, [0], {"to": "easy"})
+
+
+def test_the_other_datas_groups_are_kept_together(monkeypatch):
+    """Its rows are held out by its own groups, not by those of the data that the run was trained on."""
+    seen = []
+    monkeypatch.setitem(transfer_module.PROBES, "logistic", lambda data, _seed: seen.append(data) or {"accuracy": 0.0})
+    other = clusters(samples=40, name="other")
+    other.groups = torch.arange(40) // 4
+    data = ProtocolData(np.zeros((30, 12)), np.zeros(30), clusters(samples=30).split(0), 4, RawFeatures(clusters(samples=30)).origin(0))
+    transfer(data, 0, to=other)
+    assert seen[0].source is other

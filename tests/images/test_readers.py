@@ -300,3 +300,45 @@ def test_a_pickle_cannot_run_code(tmp_path: Path, function: Any, capsys: pytest.
         with pytest.raises(UserError, match="which arrays do not need"):
             read_cifar(tmp_path, 100)
     assert capsys.readouterr().out == ""
+
+
+def test_a_folder_with_parts(tmp_path: Path) -> None:
+    """As ImageNet and its small relatives are laid out: the parts are no classes."""
+    for number, place in enumerate(["test/cat/1.png", "train/dog/2.png", "train/cat/3.png", "val/dog/4.png"]):
+        picture(tmp_path / place, np.full((4, 4), number, dtype=np.uint8))
+    raw = read_folder(tmp_path, 4)
+    assert raw.ids == ["train/cat/3.png", "train/dog/2.png", "val/dog/4.png", "test/cat/1.png"]
+    assert raw.labels == ["cat", "dog", "dog", "cat"]
+    assert raw.parts == {"train": range(2), "validation": range(2, 3), "test": range(3, 4)}
+    assert raw.images[:, 0, 0, 0].tolist() == [2, 1, 3, 0]
+    picture(tmp_path / "other" / "5.png", np.zeros((4, 4), dtype=np.uint8))
+    assert read_folder(tmp_path, 4).parts is None
+
+
+def test_npz_parts_are_read_in_one_way(tmp_path: Path) -> None:
+    """A dark part and a bright one of deep images have one scale, and parts of two sizes are told."""
+    dark, bright = np.full((2, 4, 4), 200, np.uint16), np.full((3, 4, 4), 65535, np.uint16)
+    np.savez(tmp_path / "deep.npz", x_train=dark, x_test=bright, y_train=np.zeros((2, 1), int), y_test=np.ones((3, 1), int))
+    raw = read_npz(tmp_path / "deep.npz")
+    assert raw.images[:, 0, 0, 0].tolist() == pytest.approx([200 / 65535] * 2 + [1.0] * 3)
+    assert raw.labels.tolist() == [0, 0, 1, 1, 1]
+    np.savez(tmp_path / "sizes.npz", x_train=pixels(2, 4, 4), x_test=pixels(2, 5, 5))
+    with pytest.raises(UserError, match=r"differ in shape \(train \(2, 4, 4\), test \(2, 5, 5\)\)"):
+        read_npz(tmp_path / "sizes.npz")
+
+
+def test_npz_labels_in_a_column_are_classes_and_a_training_part_alone_is_no_split(tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", x=pixels(4, 4, 4), y=np.array([[0], [3], [1], [2]]))
+    assert read_npz(tmp_path / "one.npz").labels.tolist() == [0, 3, 1, 2]
+    np.savez(tmp_path / "train.npz", x_train=pixels(4, 4, 4), y_train=np.arange(4))
+    raw = read_npz(tmp_path / "train.npz")
+    assert raw.parts is None
+    assert raw.labels.tolist() == [0, 1, 2, 3]
+
+
+def test_cifar_with_classes_that_there_are_not(tmp_path: Path) -> None:
+    record = np.concatenate([np.full((2, 1), 10, np.uint8), pixels(2, 3072)], axis=1)
+    for name in [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]:
+        (tmp_path / f"{name}.bin").write_bytes(record.tobytes())
+    with pytest.raises(UserError, match="hold classes from 10 to 10; get them again"):
+        read_cifar(tmp_path, 10)

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
+from anyview.errors import UserError
 from anyview.objectives.byol import BYOL, byol_loss
+from anyview.objectives.objective import Step
 from anyview.pretrainer import Pretrainer, StepInput
 from anyview.testing import check_objective, check_rank_exact, tiny_batch, tiny_stage
 from anyview.testing.tiny import tiny_draws
+from anyview.views.view import View, ViewSet
 
 SMALL = partial(BYOL, hidden=16, width=8)
 
@@ -115,3 +119,33 @@ def test_ranks_are_exact(ranks: int, rows: int) -> None:
 
 def test_ranks_are_exact_in_float32() -> None:
     check_rank_exact(SMALL, rows=32, steps=1, tolerance=1e-5, dtype=torch.float32)
+
+
+def test_joint_views_share_the_moments_of_batch_norm() -> None:
+    stage = tiny_stage(partial(SMALL, bn_views="joint"))
+    pretrainer = Pretrainer(stage).train()
+    before = copy.deepcopy(pretrainer)
+    found = pretrainer(StepInput(tiny_batch(), tiny_draws(0, 12), 0, 10))["byol"]
+    views = stage.tasks[0].views(tiny_batch(), tiny_draws(0, 12)).views
+    both = View(torch.cat([view.data for view in views]))
+    objective, teacher = before.objectives["BYOL"], before.teachers["BYOL"]
+    predicted = objective.predict(objective.project(before.encoder(both).rows)).chunk(2)
+    targets = objective.teacher_project(teacher(both).rows).chunk(2)
+    torch.testing.assert_close(found, (byol_loss(predicted[0], targets[1]) + byol_loss(predicted[1], targets[0])) / 2)
+    each = Pretrainer(tiny_stage(SMALL)).train()(StepInput(tiny_batch(), tiny_draws(0, 12), 0, 10))["byol"]
+    assert abs(float(found.detach() - each.detach())) > 1e-4
+    assert int(stage.encoder.inner[0][1].num_batches_tracked) == 1
+
+
+def test_joint_views_keep_the_contract_and_are_rank_exact() -> None:
+    joint = partial(SMALL, bn_views="joint")
+    check_objective(joint)
+    check_rank_exact(joint)
+
+
+def test_views_of_two_shapes_are_no_joint_views() -> None:
+    stage = tiny_stage(partial(SMALL, bn_views="joint"))
+    shapes = [View(torch.zeros(4, 12)), View(torch.zeros(4, 6))]
+    step = Step(ViewSet(shapes), tiny_batch(), tiny_draws(0, 4), 0, 1, stage.encoder, stage.encoder)
+    with pytest.raises(UserError, match=r"these are \(4, 12\), \(4, 6\); encode each by itself"):
+        stage.tasks[0].objective(step)

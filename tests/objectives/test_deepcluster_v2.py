@@ -22,6 +22,7 @@ from anyview.testing.tiny import tiny_draws, tiny_pretrainer
 from anyview.views.maker import ViewMaker
 from anyview.views.multi_crop import MultiCrop
 from anyview.views.noise import Noise
+from anyview.views.view import View, ViewSet
 
 SMALL = partial(DeepClusterV2, hidden=16, width=8, prototypes=4, heads=3)
 
@@ -254,3 +255,9 @@ def test_objective_keeps_the_contract() -> None:
 @pytest.mark.parametrize(("ranks", "rows"), [(2, 12), (3, 11)])
 def test_ranks_are_exact_with_crops(ranks: int, rows: int) -> None:
     check_rank_exact(SMALL, ranks=ranks, rows=rows, make_views=crops)
+
+
+def test_state_is_made_on_the_objective_s_device() -> None:
+    objective = DeepClusterV2(4, hidden=4, width=2, prototypes=2, heads=1).to("meta")
+    objective.prepare(ViewSet([View(torch.zeros(3, 4))]), 8)
+    assert {buffer.device.type for buffer in objective.buffers()} == {"meta"}

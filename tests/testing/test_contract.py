@@ -252,9 +252,16 @@ class Crossing(Rows):
             self.groups = groups
 
 
+class ShowsAll(Rows):
+    """Says that training is shown some samples, and shows it all."""
+
+    train_rows = torch.arange(3)
+
+
 @pytest.mark.parametrize(
     ("source", "phrase"),
     [
+        (ShowsAll, "an epoch shows samples that train_rows keeps from training"),
         (Shuffled, "in the input's order"),
         (Moody, "does not follow from the seed"),
         (NeverSkips, "does not go on with the next"),

@@ -48,3 +48,12 @@ def test_views_of_a_role_come_in_order() -> None:
     views = ViewSet([View(1, role="global"), View(2, role="local"), View(3, role="global")])
     assert [view.data for view in views.role("global")] == [1, 3]
     assert views.role("target") == []
+
+
+def test_a_mask_that_knows_how_many_it_keeps_says_the_same() -> None:
+    hidden = random_mask(5, 12, 7).hidden
+    values = torch.randn(5, 12, 3)
+    counted, known = Mask(hidden), Mask(hidden, visible=5)
+    assert torch.equal(known.kept, counted.kept)
+    assert torch.equal(known.at_hidden(values), counted.at_hidden(values))
+    assert torch.equal(counted.at_hidden(values), values[hidden])

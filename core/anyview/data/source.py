@@ -79,13 +79,15 @@ class Source(ABC):
 
     name: how the user called it. shape: the numbers that an encoder is built from ({"features": 1433}); they are saved with a run, so
     that it can be loaded without its data. labels: (N,) classes, (N, L) several yes/no answers or None; never seen by training
-    unless a recipe asks. ids: (N,) what the input calls its samples, None = 0 .. N - 1. divisible: whether several ranks can share a
-    batch; a single graph is not. corruptions: names of the shifts that `corrupted` makes.
+    unless a recipe asks. train_rows: (n,) the samples that `batches` shows, None = all N; a published split keeps the others from it.
+    ids: (N,) what the input calls its samples, None = 0 .. N - 1. divisible: whether several ranks can share a batch; a single graph is
+    not. corruptions: names of the shifts that `corrupted` makes.
     """
 
     name: str = "data"
     shape: dict[str, int]
     labels: Tensor | None = None
+    train_rows: Tensor | None = None
     ids: Sequence[Any] | None = None
     groups: Tensor | None = None
     divisible: bool = True
@@ -101,7 +103,7 @@ class Source(ABC):
 
     @abstractmethod
     def batches(self, epoch: Epoch) -> Iterator[Batch]:
-        """This rank's parts of an epoch's batches; the order follows from the seed and the epoch's number alone."""
+        """This rank's parts of an epoch's batches, of `train_rows` alone; the order follows from the seed and the epoch's number alone."""
 
     @abstractmethod
     def clean(self, batch_size: int = 1024) -> Iterable[View]:

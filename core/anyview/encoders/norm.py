@@ -51,7 +51,7 @@ class BatchNorm(nn.BatchNorm1d):
         over = [0, *range(2, x.ndim)]
         shape = (1, -1, *[1] * (x.ndim - 2))
         local = x.numel() // self.num_features
-        sums = sum_over_ranks(torch.cat([x.sum(over), x.new_tensor([local])]))
+        sums = sum_over_ranks(torch.cat([x.sum(over), x.new_full((1,), local)]))
         count = sums[-1].detach()  # stays on its device: reading it here would make every layer wait for the ranks
         mean = sums[:-1] / count
         centred = x - mean.view(shape)

@@ -121,8 +121,9 @@ def new_token(dim: int) -> nn.Parameter:
 
 
 class TokenTransformer(Encoder):
-    """What transformer encoders share, whatever their tokens are made of; a subclass says how, in `embed`.
+    """What transformer encoders share, whatever their tokens are made of; a subclass says how, in `embed`, by the layer `linear`.
 
+    linear: the map to tokens, its outputs are the width of tokens and rows.
     Tokens get the codes of their places (`position_code`, of `turns` turns), so that a view may have any number of them. A mask (B, N)
     that drops leaves hidden tokens out, equally many in every sample; another shows a learned token in their place.
     pool: whether rows are the means of tokens, or a class token of their own. masked: learn that mask token; without it only masks that
@@ -135,10 +136,20 @@ class TokenTransformer(Encoder):
     tokens = True
 
     def __init__(
-        self, *, dim: int, depth: int, heads: int, ratio: float = 4.0, pool: Pool = "mean", masked: bool = False, turns: float = 16.0
+        self,
+        linear: nn.Linear,
+        *,
+        depth: int,
+        heads: int,
+        ratio: float = 4.0,
+        pool: Pool = "mean",
+        masked: bool = False,
+        turns: float = 16.0,
     ) -> None:
         super().__init__()
-        self.dim, self.turns = dim, turns
+        self.dim, self.turns = linear.out_features, turns
+        dim = self.dim
+        self.linear = linear.apply(start_weights)  # before the blocks: layers are counted in the order in which they are registered
         self.blocks = Blocks(dim, depth, heads, ratio)
         self.class_token = new_token(dim) if pool == "class" else None
         self.mask_token = new_token(dim) if masked else None
@@ -210,10 +221,8 @@ class SequenceTransformer(TokenTransformer):
         masked: bool = False,
         turns: float = 16.0,
     ) -> None:
-        super().__init__(dim=dim, depth=depth, heads=heads, ratio=ratio, pool=pool, masked=masked, turns=turns)
+        super().__init__(nn.Linear(features, dim), depth=depth, heads=heads, ratio=ratio, pool=pool, masked=masked, turns=turns)
         self.features = features
-        self.linear = nn.Linear(features, dim)
-        start_weights(self.linear)
 
     def embed(self, data: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         if data.ndim != 3 or data.shape[2] != self.features:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anyview.data.splits import Split, stratified_split
+from anyview.data.splits import Split
 from anyview.encoders.encoder import Encoder
 from anyview.errors import UserError
 from anyview.evaluation.embedding import moved
@@ -64,11 +64,11 @@ def finetune(
     AdamW; linear warm-up over a tenth of the steps, then half a cosine to 0; no augmentation. lr: learning rates to choose from, with
     commas. epochs: passes over the training part. weight_decay: decoupled, none on vectors (norms, biases). layer_decay: the learning rate
     of a block is that of the next times this, .65 to .75 for vision transformers; 1 = one rate for all. seed: of head, order and
-    dropout. Where there is no validation part, a fifth of the training part, drawn by class, takes its place; where that is nothing, the
-    training part itself.
+    dropout. Where there is no validation part, a fifth of the training part, drawn by class or in whole groups, takes its place; where
+    that is nothing, the training part itself.
     The control is the same architecture from its random initialisation, trained alike; raw features have no weights and no such score.
     """
-    split = _with_validation(data, seed)
+    split = _with_validation(data.with_validation(seed).split)
     samples = CleanSamples(data.source)
     best = Best()
     for rate in numbers("finetune", "lr", lr, Limits(above=0)):
@@ -176,11 +176,6 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _with_validation(data: ProtocolData, seed: int) -> Split:
-    """The split, with a fifth of the training part for validation where there is none."""
-    split = data.split
-    if len(split.validation):
-        return split
-    inner = stratified_split(torch.from_numpy(data.labels)[split.train], seed, shares=(0.8, 0.2, 0.0))
-    train, validation = split.train[inner.train], split.train[inner.validation]
-    return Split(train, validation, split.test, name=split.name) if len(validation) else Split(split.train, split.train, split.test)
+def _with_validation(split: Split) -> Split:
+    """The split; where there is nothing to choose on, the training part is that as well."""
+    return split if len(split.validation) else Split(split.train, split.train, split.test, name=split.name)

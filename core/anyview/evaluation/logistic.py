@@ -6,13 +6,11 @@ import copy
 import warnings
 
 import numpy as np
-import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from anyview.data.splits import stratified_split
 from anyview.evaluation.limits import Limits
 from anyview.evaluation.protocol import Scores, protocol
 from anyview.evaluation.protocol_data import ProtocolData
@@ -28,21 +26,21 @@ def logistic(data: ProtocolData, seed: int, *, max_iter: int = 1000) -> Scores:
     """Multinomial logistic regression (L-BFGS) on rows standardised by the training part; test accuracy of one model, once.
 
     The L2 strength is the one of 10^-6 .. 10^5 with the best validation accuracy (ties: the stronger). Without a validation part it is
-    chosen on a fifth of the training part, drawn by class with `seed`, and the model is then fitted to all of the training part; where
-    even that leaves nothing to choose on, it is 1. max_iter: L-BFGS steps per fit.
+    chosen on a fifth of the training part, drawn with `seed` by class, or in whole groups where the data has them, and the model is then
+    fitted to all of the training part; where even that leaves nothing to choose on, it is 1. max_iter: L-BFGS steps per fit.
     """
     model, strength = fit_logistic(data, seed, max_iter)
     return {"accuracy": data.score(model.predict(data.part("test")[0])), "strength": strength}
 
 
 def fit_logistic(data: ProtocolData, seed: int, max_iter: int) -> tuple[Pipeline, float]:
-    """The model of training and validation part, and its strength; see `logistic`."""
-    train, validation = data.part("train"), data.part("validation")
-    if len(validation[1]):
-        return choose(train, validation, max_iter)
-    inner_train, inner_validation = inner_split(train, seed)
-    strength = choose(inner_train, inner_validation, max_iter)[1] if len(inner_validation[1]) else 1.0
-    return _fit(_model(max_iter), strength, train), strength
+    """The model and its strength, see `logistic`; fitted to the training part alone."""
+    inner = data.with_validation(seed)
+    train, validation = inner.part("train"), inner.part("validation")
+    if not len(validation[1]):
+        return _fit(_model(max_iter), 1.0, train), 1.0
+    model, strength = choose(train, validation, max_iter)
+    return (model if inner is data else _fit(_model(max_iter), strength, data.part("train"))), strength
 
 
 def choose(train: Labelled, validation: Labelled, max_iter: int) -> tuple[Pipeline, float]:
@@ -64,11 +62,3 @@ def _fit(model: Pipeline, strength: float, train: Labelled) -> Pipeline:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the weakest strengths have no finite optimum on separable rows
         return model.fit(*train)
-
-
-def inner_split(train: Labelled, seed: int) -> tuple[Labelled, Labelled]:
-    """A training part as four fifths to learn from and one to choose on, drawn by class."""
-    rows, labels = train
-    split = stratified_split(torch.from_numpy(labels), seed, shares=(0.8, 0.2, 0.0))
-    first, second = split.train.numpy(), split.validation.numpy()
-    return (rows[first], labels[first]), (rows[second], labels[second])

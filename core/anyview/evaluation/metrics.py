@@ -15,7 +15,7 @@ from anyview.evaluation.alpha_req import alpha_req_of
 from anyview.evaluation.augmented import AugmentedRows
 from anyview.evaluation.clid import clid, cluster_learnability, dimension_of, intrinsic_dimension, prequential_accuracy, pseudo_labels
 from anyview.evaluation.lidar import LiDAR, lidar
-from anyview.evaluation.neighbourhoods import hubness, self_retrieval
+from anyview.evaluation.neighbourhoods import EXACT, hubness, self_retrieval
 from anyview.evaluation.rows import Rows, float64, unit
 from anyview.evaluation.spectra import entropy_rank_of, participation_ratio_of, rankme_of, singular_values, stable_rank_of
 from anyview.evaluation.sphere import measured_alignment, measured_uniformity
@@ -101,7 +101,7 @@ def _clid(rows: Rows, seed: int) -> Callable[[Part], Values]:
     order = np.random.default_rng(seed).permutation(len(z))
     first_of_twins = torch.from_numpy(np.isin(np.arange(len(z)), np.unique(z.numpy(), axis=0, return_index=True)[1]))
     unit_rows = unit(z)
-    distances = torch.cdist(z, z).fill_diagonal_(torch.inf)
+    distances = torch.cdist(z, z, compute_mode=EXACT).fill_diagonal_(torch.inf)
 
     def value(part: Part) -> Values:
         there = np.arange(len(z)) if part is None else part

@@ -85,6 +85,25 @@ class ProtocolData:
         split = Split(torch.from_numpy(train), self.split.validation, self.split.test, name=self.split.name)
         return replace(self, split=split)
 
+    def with_validation(self, seed: int) -> ProtocolData:
+        """The same data where it has a validation part; else a fifth of the training part is that, drawn by class, or in whole groups.
+
+        The data as it is where that would leave nothing to choose on, or fewer than two classes to learn.
+        """
+        if len(self.split.validation):
+            return self
+        train, labels, groups = self.split.train, torch.from_numpy(self.labels), self._groups
+        inner = stratified_split(labels[train], seed, shares=(0.8, 0.2, 0.0), groups=None if groups is None else groups[train])
+        kept, held_out = train[inner.train], train[inner.validation]
+        if not len(held_out) or (not self.several and len(labels[kept].unique()) < 2):
+            return self
+        return replace(self, split=Split(kept, held_out, self.split.test, name=self.split.name))
+
+    @property
+    def _groups(self) -> Tensor | None:
+        """What no part of a split shares (subjects, trials), (N,), where the data says so."""
+        return None if self.origin is None else self.origin.source.groups
+
     def score(self, predicted: np.ndarray) -> float:
         """Accuracy or micro-F1, 0 to 1, of predictions for the test part, (n,) or (n, L); probes meet test labels here and nowhere else."""
         return measure(predicted, self.labels[self.split.test.numpy()])

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import kendalltau
 
-from anyview.data.source import Epoch, Source
 from anyview.encoders.encoder import Encoder
 from anyview.errors import UserError
 from anyview.evaluation.augmented import SAMPLES as SAMPLES_OF_VIEWS
@@ -32,10 +31,11 @@ if TYPE_CHECKING:
 SAMPLES = 10_000
 """Rows that a spectrum is taken of, at most."""
 
-SHOWN_AT_ONCE = 64
-
 NOT_SURE = 0.95
 """Below this probability that the first is the best, the order is told to be open."""
+
+TIE = 1e-9
+"""Values that differ by less than this share of them are the same but for rounding."""
 
 READ = "encoder rows of the training data, not augmented"
 READ_VIEWS = "encoder rows of augmented views of the training data"
@@ -181,23 +181,11 @@ def _shown(run: Run, encoder: Encoder, metric: Metric, samples: int, views: int,
         return augmented_rows(
             encoder, run.source, run.view_maker, samples=min(samples, SAMPLES_OF_VIEWS), views=views, seed=seed, device=on
         )
-    rows, most = embed(encoder, run.source, device=on)[training_rows(run.source)], min(samples, metric.most_rows)
+    rows, most = embed(encoder, run.source, device=on), min(samples, metric.most_rows)
+    rows = rows if run.source.train_rows is None else rows[run.source.train_rows.numpy()]
     if len(rows) <= most:
         return rows
     return rows[np.sort(np.random.default_rng(derive_seed(seed, run.source.fingerprint())).permutation(len(rows))[:most])]
-
-
-def training_rows(source: Source) -> np.ndarray:
-    """Numbers of the samples that training is shown, (n,): all of them, unless the source keeps some from it.
-
-    Where it does, those of one epoch count, which may lack less than a batch.
-    """
-    everything = np.arange(len(source))
-    if not source.divisible or source.steps(1) == len(source):
-        return everything
-    index = [batch.index for batch in source.batches(Epoch(batch_size=SHOWN_AT_ONCE))]
-    shown = [one.cpu().numpy() for one in index if one is not None]
-    return np.unique(np.concatenate(shown)) if len(shown) == len(index) else everything
 
 
 def _silent(metric: Metric, measured: _Measured) -> str | None:
@@ -219,9 +207,15 @@ def _combined(metric: Metric, measured: Sequence[_Measured]) -> tuple[np.ndarray
 
 
 def _probability(metric: Metric, values: np.ndarray, replicates: np.ndarray, first: int) -> float:
-    """Share of the halves in which the first run is the best, when every run's replicates are moved to its value."""
+    """Share of the halves in which the first run is the best, when every run's replicates are moved to its value.
+
+    A half in which m runs are equally good counts 1 / m: runs that are the same are not told apart.
+    """
     moved = np.stack([spread_around(value, column) for value, column in zip(values, replicates.T, strict=True)], 1)
-    return float(np.mean(metric.goodness(moved).argmax(1) == first))
+    goodness = metric.goodness(moved)
+    best = goodness.max(1, keepdims=True)
+    ties = goodness >= best - TIE * np.abs(best)
+    return float(np.mean(ties[:, first] / ties.sum(1)))
 
 
 def _agreement(one: np.ndarray, other: np.ndarray) -> float:
@@ -251,10 +245,10 @@ def _warnings(runs: Sequence[Run], ranked: Sequence[Ranked], metric: Metric) -> 
     data = {run.source.fingerprint(): run.source.name for run in runs}
     if len(data) > 1:
         told.append(f"the runs were trained on different data ({', '.join(data.values())}), and label-free metrics do not compare data")
-    families = {families_of(run) for run in runs}
-    if len(families) > 1:
-        named = " and ".join(sorted(", ".join(family) for family in families))
-        told.append(f"the runs are of different kinds of objectives ({named}), and label-free metrics compare settings of one method")
+    methods = {methods_of(run) for run in runs}
+    if len(methods) > 1:
+        named = " and ".join(sorted(", ".join(method) for method in methods))
+        told.append(f"the runs are of different methods ({named}), and label-free metrics compare settings of one method")
     first = ranked[0]
     if first.untrained is not None and metric.goodness(np.array([first.value])) <= metric.goodness(np.array([first.untrained])):
         before = f"{first.untrained:.4g}, and {first.run} {first.value:.4g}"
@@ -269,10 +263,9 @@ def _warnings(runs: Sequence[Run], ranked: Sequence[Ranked], metric: Metric) -> 
     return told
 
 
-def families_of(run: Run) -> tuple[str, ...]:
-    """The families of objectives that a run's last stage belongs to, by their tags; the classes' names where they have none."""
-    objectives = [task.objective for task in run.recipe.stages[-1].tasks]
-    return tuple(sorted({tag for objective in objectives for tag in objective.tags or (type(objective).__name__,)}))
+def methods_of(run: Run) -> tuple[str, ...]:
+    """The classes of the objectives that a run's last stage was trained on."""
+    return tuple(sorted({type(task.objective).__name__ for task in run.recipe.stages[-1].tasks}))
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:

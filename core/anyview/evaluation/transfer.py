@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -52,7 +53,8 @@ def _of(data: ProtocolData, other: Source, seed: int) -> ProtocolData:
     rows = data.embed(other)
     require_finite(rows, f"rows of {other.name!r}")
     split = labelled(other.split(seed), labels)
-    return ProtocolData(rows, labels.values, split, len(labels.names), data.origin, tuple(map(str, labels.names)))
+    origin = replace(data.asked_origin, source=other)
+    return ProtocolData(rows, labels.values, split, len(labels.names), origin, tuple(map(str, labels.names)))
 
 
 def _together(found: dict[str, float]) -> Scores:

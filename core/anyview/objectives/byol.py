@@ -5,6 +5,10 @@ Grill et al. Bootstrap Your Own Latent: A New Approach to Self-Supervised Learni
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
+import torch
 from torch import Tensor
 
 from anyview.distributed import gather_rows
@@ -31,26 +35,41 @@ def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
 class BYOL(Objective):
     """Objective over two views and a teacher; owns projector, predictor and the projector's moving average.
 
-    The loss is the mean of both orders (student sees one view, teacher the other). Each view is a forward pass of its own, so batch norm
-    takes its moments per view. dim: width of the encoder's rows. hidden, width: of projector and predictor. momentum, final_momentum: the
-    teacher's, from the first to the last step along half a cosine.
+    The loss is the mean of both orders (student sees one view, teacher the other). dim: width of the encoder's rows. hidden, width: of
+    projector and predictor. momentum, final_momentum: the teacher's, from the first to the last step along half a cosine. bn_views: whether
+    each view is a forward pass of its own, so that batch norm takes its moments per view, as published, or both are one ("joint"); views
+    must then be tensors of one shape.
     """
 
     needs = Needs(views=2, teacher=True)
     tags = ("distillation", "joint-embedding prediction")
 
-    def __init__(self, dim: int, *, hidden: int = 4096, width: int = 256, momentum: float = 0.996, final_momentum: float = 1.0) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        hidden: int = 4096,
+        width: int = 256,
+        momentum: float = 0.996,
+        final_momentum: float = 1.0,
+        bn_views: Literal["each", "joint"] = "each",
+    ) -> None:
         super().__init__()
-        self.momentum = Cosine(momentum, final_momentum)
+        self.momentum, self.bn_views = Cosine(momentum, final_momentum), bn_views
         self.project = mlp(dim, hidden, width)
         self.predict = predictor(width, hidden)
         self.teacher_project = MovingAverage(self.project, self.momentum)
 
     def forward(self, step: Step) -> Losses:
-        a, b = step.seen_whole[:2]
-        return Losses(byol=(self._one_order(step, a, b) + self._one_order(step, b, a)) / 2)
+        views = step.seen_whole[:2]
+        predictions = self._seen(step, views, lambda rows: self.predict(self.project(rows)))
+        targets = self._seen(step, views, self.teacher_project, teacher=True)
+        orders = [byol_loss(*map(gather_rows, pair)) for pair in zip(predictions, reversed(targets), strict=True)]
+        return Losses(byol=(orders[0] + orders[1]) / 2)
 
-    def _one_order(self, step: Step, seen: View, guessed: View) -> Tensor:
-        prediction = self.predict(self.project(step.encode(seen).rows))
-        target = self.teacher_project(step.encode(guessed, teacher=True).rows)
-        return byol_loss(gather_rows(prediction), gather_rows(target))
+    def _seen(self, step: Step, views: list[View], head: Callable[[Tensor], Tensor], teacher: bool = False) -> list[Tensor]:
+        """What a branch and its head make of each view, (M, width)."""
+        if self.bn_views == "each":
+            return [head(step.encode(view, teacher).rows) for view in views]
+        rows = [encoding.rows for encoding in step.encode_together(views, teacher)]
+        return list(head(torch.cat(rows)).chunk(len(rows)))

@@ -100,8 +100,8 @@ class Data2Vec(Objective):
             found = f"the encoder returned {tokens.shape[1]} tokens for a mask over {hidden.shape[1]}"
             raise UserError(f"data2vec needs a token at every hidden place, and {found}; let the mask keep them (drop=False)")
         layers = _layers(step.encode(clean, teacher=True))[-self.top :]
-        target = data2vec_targets(layers, self.normalise, self.normalise_again)[hidden]
-        prediction = self.predict(tokens[hidden])
+        target = data2vec_targets(layers, self.normalise, self.normalise_again)
+        target, prediction = view.mask.at_hidden(target), self.predict(view.mask.at_hidden(tokens))
         losses = Losses(data2vec=data2vec_loss(prediction, target, self.beta))
         losses.monitors = {"target_spread": spread(target), "prediction_spread": spread(prediction)}
         return losses

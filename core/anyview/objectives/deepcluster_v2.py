@@ -101,11 +101,12 @@ class DeepClusterV2(Objective):
     def prepare(self, views: ViewSet, samples: int) -> None:
         """Make an empty bank of `samples` rows for each view that is seen whole; raises UserError where they are too few."""
         self._check(samples)
-        self.register_buffer("bank", torch.zeros(len(views.seen_whole), samples, self.width))
-        self.register_buffer("known", torch.zeros(samples, dtype=torch.bool))
-        self.register_buffer("centroids", torch.zeros(self.heads, self.count, self.width))
-        self.register_buffer("assignments", torch.full((self.heads, samples), IGNORED))
-        self.register_buffer("seed", torch.randint(2**62, ()))
+        device = next(self.project.parameters()).device
+        self.register_buffer("bank", torch.zeros(len(views.seen_whole), samples, self.width, device=device))
+        self.register_buffer("known", torch.zeros(samples, dtype=torch.bool, device=device))
+        self.register_buffer("centroids", torch.zeros(self.heads, self.count, self.width, device=device))
+        self.register_buffer("assignments", torch.full((self.heads, samples), IGNORED, device=device))
+        self.register_buffer("seed", torch.randint(2**62, ()).to(device))
 
     def before_epoch(self, epoch: int, look: Callable[[], Iterator[Step]]) -> None:
         """Fill the bank where nothing is in it, then cluster it for each head."""

@@ -31,7 +31,7 @@ def epps_pulley(numbers: Tensor) -> Tensor:
     40.205
     """
     numbers = full(numbers)
-    count = sum_over_ranks(numbers.new_tensor(numbers.shape[-1])).detach()
+    count = sum_over_ranks(numbers.new_full((), numbers.shape[-1])).detach()
     cosines, sines = sum_over_ranks(_CharacteristicSums.apply(numbers)) / count
     normal, weights = _quadrature(numbers)
     return count * (((cosines - normal).square() + sines.square()) * weights).sum(-1)
@@ -63,7 +63,7 @@ def lejepa_terms(rows: Sequence[Tensor], whole: int, directions: Tensor) -> dict
     """
     views = torch.stack([full(each) for each in rows])
     errors = (views - views[:whole].mean(0)).square().mean((0, 2))
-    total = sum_over_ranks(torch.stack([errors.sum(), errors.new_tensor(len(errors))]))
+    total = sum_over_ranks(torch.stack([errors.sum(), errors.new_full((), len(errors))]))
     return {"invariance": total[0] / total[1].detach(), "normality": sigreg(views, directions)}
 
 
@@ -111,7 +111,7 @@ def _quadrature(like: Tensor) -> tuple[Tensor, Tensor]:
     knots = torch.linspace(0, REACH, KNOTS, dtype=like.dtype, device=like.device)
     normal = (-knots.square() / 2).exp()
     ends = torch.ones_like(knots)
-    ends[[0, -1]] = 0.5
+    ends[0] = ends[-1] = 0.5
     return normal, 2 * REACH / (KNOTS - 1) * ends * normal
 
 

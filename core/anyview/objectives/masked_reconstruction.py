@@ -102,8 +102,8 @@ class MaskedReconstruction(Objective):
         encoding, hidden = step.encode(view), view.mask.hidden
         code = position_code(all_places(encoding, hidden), self.width)
         codes = self.blocks(self._filled(encoding.tokens, view.mask) + code)
-        target = self._target(view)[hidden]
-        return Losses(reconstruction=reconstruction_loss(self.predict(codes[hidden]), target, self.loss, self.alpha))
+        target = view.mask.at_hidden(self._target(view))
+        return Losses(reconstruction=reconstruction_loss(self.predict(view.mask.at_hidden(codes)), target, self.loss, self.alpha))
 
     def _filled(self, tokens: Tensor | None, mask: Mask) -> Tensor:
         """The visible tokens' codes at their places, and the decoder's token at all others: (B, N, width)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -169,6 +169,31 @@ class Step:
         if key not in self.memo:
             self.memo[key] = (view, module(view))  # the view is kept, so that its id is not given to another
         return self.memo[key][1]
+
+    def encode_together(self, views: Sequence[View], teacher: bool = False) -> list[Encoding]:
+        """The encodings of several views from one forward pass over all their rows, so that batch norm takes its moments over all of them.
+
+        A pass of its own at every call. Raises UserError unless the views are of one stream, hold tensors of one shape and have no masks.
+        """
+        first, data = views[0], [view.data for view in views]
+        alike = all(isinstance(one, Tensor) and one.shape == data[0].shape for one in data)
+        if not alike or any(view.stream != first.stream or view.mask is not None for view in views):
+            found = ", ".join(str(tuple(one.shape)) if isinstance(one, Tensor) else type(one).__name__ for one in data)
+            raise UserError(f"views of one pass are unmasked tensors of one shape and stream, and these are {found}; encode each by itself")
+        whole = self.encode(View(torch.cat(data), stream=first.stream, role=first.role), teacher)
+        rows = len(data[0])
+        return [_part(whole, slice(start, start + rows), rows * len(data)) for start in range(0, rows * len(data), rows)]
+
+
+def _part(encoding: Encoding, own: slice, rows: int) -> Encoding:
+    """Some samples of an encoding of so many rows."""
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, list):
+            return [cut(one) for one in value]
+        return value[own] if isinstance(value, Tensor) and len(value) == rows else value
+
+    return replace(encoding, **{name.name: cut(getattr(encoding, name.name)) for name in fields(encoding)})
 
 
 TAGS = (

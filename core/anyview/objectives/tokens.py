@@ -16,7 +16,7 @@ def mean_of_all(values: Tensor) -> Tensor:
     >>> float(mean_of_all(torch.tensor([1.0, 2.0, 6.0]))), float(mean_of_all(torch.empty(0)))
     (3.0, 0.0)
     """
-    return sum_over_ranks(values.sum(0)) / sum_over_ranks(values.new_tensor(len(values))).clamp(min=1.0)
+    return sum_over_ranks(values.sum(0)) / sum_over_ranks(values.new_full((), len(values))).clamp(min=1.0)
 
 
 @torch.no_grad()
@@ -27,6 +27,6 @@ def spread(rows: Tensor) -> Tensor:
     0.5
     """
     x = rows.detach().double()
-    total = sum_over_ranks(torch.cat([x.sum(0), x.square().sum(0), x.new_tensor([len(x)])]))
+    total = sum_over_ranks(torch.cat([x.sum(0), x.square().sum(0), x.new_full((1,), len(x))]))
     mean, square = (total[:-1] / total[-1].clamp(min=1.0)).chunk(2)
     return (square - mean.square()).clamp(min=0.0).sqrt().mean()

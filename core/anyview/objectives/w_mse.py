@@ -39,7 +39,7 @@ def whiten(rows: Tensor, shrinkage: float = 0.0) -> Tensor:
         mean = x.mean(-2, keepdim=True)
         centred = x - mean
         covariance = centred.mT @ centred / max(1, rows.shape[-2] - 1)
-        covariance = (1 - shrinkage) * covariance + shrinkage * torch.eye(rows.shape[-1]).to(covariance)
+        covariance = (1 - shrinkage) * covariance + shrinkage * torch.eye(rows.shape[-1], dtype=covariance.dtype, device=covariance.device)
         factor, failed = torch.linalg.cholesky_ex(covariance)
         if bool(failed.any()) or (shrinkage == 0 and _depends(factor.detach(), covariance.detach(), mean.detach(), rows)):
             raise WhiteningError(_cannot_whiten(*rows.shape[-2:]))

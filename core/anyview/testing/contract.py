@@ -203,6 +203,8 @@ def _check_batches(source: Source, batch_size: int | None) -> None:
         assert batch.start == 0, f"one process holds a batch from its first row on, found start {batch.start}"
         assert batch.rows == batch.total, f"one process holds whole batches, found {batch.rows} of {batch.total} rows"
     seen = _indices(batches)
+    if source.train_rows is not None:
+        assert bool(torch.isin(seen, source.train_rows).all()), "an epoch shows samples that train_rows keeps from training"
     assert len(seen.unique()) == len(seen), "an epoch shows a sample twice"
     assert torch.equal(seen, _indices(source.batches(epoch))), "the order of an epoch does not follow from the seed and its number"
     rest = _indices(source.batches(Epoch(number=3, seed=5, batch_size=batch_size, skip=1)))

@@ -29,6 +29,7 @@ from anyview.testing.tiny import tiny_draws, tiny_pretrainer
 
 PRESET = "grid"
 STEPS = 2
+DEVICE = torch.device("cpu")
 LARGE, SMALL = 256, 96
 """Sizes of an objective (widths, prototypes, queues) above LARGE are set to SMALL, which most numbers of heads divide."""
 
@@ -178,7 +179,7 @@ def first_step(cell: Cell) -> Pretrainer:
 
 def _shown(stage: Stage, source: Source, epoch: int) -> Iterator[StepInput]:
     for number, batch in enumerate(source.batches(Epoch(epoch, batch_size=stage.batch_size))):
-        yield StepInput(batch, tiny_draws(number, batch.total), 0, STEPS)
+        yield StepInput(batch.to(DEVICE), tiny_draws(number, batch.total), 0, STEPS)
 
 
 def _train(stage: Stage, source: Source) -> dict[str, float]:

@@ -35,7 +35,7 @@ def random_mask(draws: Draws, tokens: int, rate: float = 0.75) -> Tensor:
     >>> random_mask(Draws.seeded(0, total=2), 10, 0.75).sum(1).tolist()
     [8, 8]
     """
-    return _ranks(draws.uniform(tokens)) >= _kept(tokens, rate)
+    return _ranks(draws.uniform(tokens)) >= kept_tokens(tokens, rate)
 
 
 def block_mask(
@@ -62,7 +62,7 @@ def block_mask(
     """
     grid = _checked_grid(grid, tokens)
     low, high = rate if isinstance(rate, tuple) else (rate, rate)
-    most, least = tokens - _kept(tokens, low), tokens - _kept(tokens, high)
+    most, least = tokens - kept_tokens(tokens, low), tokens - kept_tokens(tokens, high)
     most, least = max(most, least), min(most, least)
     count = least + (draws.uniform(1) * (most - least + 1)).long()
     number = math.ceil(2 * math.log1p(-min(most / tokens, 0.99)) / math.log1p(-min(sum(block) / 2, 0.99))) + 2
@@ -85,8 +85,7 @@ def blocks(draws: Draws, grid: tuple[int, ...], number: int, scale: Range, aspec
     axes = len(grid)
     chance = draws.shared_uniform(1, 1, axes) if one_size else draws.uniform(number, axes)
     sides = _sides(chance, grid, scale, aspect)
-    cells = torch.tensor(grid, device=sides.device)
-    start = (draws.uniform(number, axes) * (cells - sides + 1)).long()
+    start = (draws.uniform(number, axes) * (_lengths(grid, sides) - sides + 1)).long()
     inside = torch.ones(*start.shape[:2], 1, dtype=torch.bool, device=start.device)
     for axis, length in enumerate(grid):
         place = torch.arange(length, device=start.device)
@@ -163,7 +162,8 @@ class MaskGrid(ViewMaker):
         tokens = math.prod(grid)
         hidden = random_mask(draws, tokens, self.rate) if self.shape == "random" else block_mask(draws, tokens, self.rate, grid=grid)
         target = data if self.patches is None else self.patches(data)
-        view = View(data, mask=Mask(hidden, drop=self.drop), target=target, index=batch.index, groups=batch.groups)
+        mask = Mask(hidden, drop=self.drop, visible=kept_tokens(tokens, self.rate))
+        view = View(data, mask=mask, target=target, index=batch.index, groups=batch.groups)
         clean = View(data, role="clean", index=batch.index, groups=batch.groups)
         return ViewSet([view, clean], labels=batch.labels)
 
@@ -218,7 +218,12 @@ def _sides(chance: Tensor, grid: tuple[int, ...], scale: Range, aspect: Range) -
     ratios = aspect[0] * (aspect[1] / aspect[0]) ** chance[..., 1:]
     last = (cells / ratios.prod(-1, keepdim=True)) ** (1 / len(grid))
     sides = torch.cat([ratios * last, last], dim=-1).round().clamp(min=1)
-    return sides.minimum(torch.tensor(grid, device=sides.device)).long()
+    return sides.minimum(_lengths(grid, sides)).long()
+
+
+def _lengths(grid: tuple[int, ...], like: Tensor) -> Tensor:
+    """The cells along each axis, (C,), made on the device: numbers that come from the host would make it wait."""
+    return torch.stack([like.new_full((), cells) for cells in grid])
 
 
 def _ranks(scores: Tensor) -> Tensor:
@@ -226,8 +231,12 @@ def _ranks(scores: Tensor) -> Tensor:
     return scores.argsort(dim=1, stable=True).argsort(dim=1)
 
 
-def _kept(tokens: int, rate: float) -> int:
-    """How many tokens a sample keeps."""
+def kept_tokens(tokens: int, rate: float) -> int:
+    """How many tokens a sample keeps; raises UserError when a rate is none, and when that is no token.
+
+    >>> kept_tokens(196, 0.75)
+    49
+    """
     if not 0.0 <= rate <= 1.0:
         raise UserError(f"a share must lie between 0 and 1, and {rate:g} was asked for; give one in that range")
     kept = math.floor(tokens * (1.0 - rate) + 1e-9)

@@ -52,7 +52,7 @@ class MaskedViews(ViewMaker):
     maker: its views of role "global" (or "view", where there are none) are masked, local ones stay as they are. hide: which tokens, as
     `functools.partial(hide_tokens, rate=0.5)`. tokens: how many the encoder makes of such a view, where its data does not say: patches of
     an image, frames of a waveform. None: the second axis of the data, (B, N, ...), counts them, and hidden ones are zero in the view's
-    data. probability: that a sample's view is masked at all (0.5 in iBOT). drop: see `Mask`.
+    data. probability: that a sample's view is masked at all (0.5 in iBOT). drop, visible: see `Mask`.
 
     Raises ValueError where a view is masked already, or `hide` returns another shape.
 
@@ -65,10 +65,19 @@ class MaskedViews(ViewMaker):
     [('view', [2, 2, 2]), ('view', [2, 2, 2]), ('clean', None), ('clean', None)]
     """
 
-    def __init__(self, maker: ViewMaker, hide: Hide, *, tokens: int | None = None, probability: float = 1.0, drop: bool = False) -> None:
+    def __init__(
+        self,
+        maker: ViewMaker,
+        hide: Hide,
+        *,
+        tokens: int | None = None,
+        probability: float = 1.0,
+        drop: bool = False,
+        visible: int | None = None,
+    ) -> None:
         if not 0 <= probability <= 1:
             raise UserError(f"a probability lies between 0 and 1, and {probability:g} was given")
-        self.maker, self.hide, self.tokens, self.probability, self.drop = maker, hide, tokens, probability, drop
+        self.maker, self.hide, self.tokens, self.probability, self.drop, self.visible = maker, hide, tokens, probability, drop, visible
         self.gives = replace(maker.gives, roles=(*maker.gives.roles, "clean"), masks=True)
 
     def __call__(self, batch: Batch, draws: Draws) -> ViewSet:
@@ -90,4 +99,4 @@ class MaskedViews(ViewMaker):
             hidden = hidden & draws.bernoulli(self.probability, 1)
         if self.tokens is None:
             data = data.masked_fill(hidden.view(*hidden.shape, *[1] * (data.ndim - 2)), 0)
-        return replace(view, data=data, mask=Mask(hidden, drop=self.drop))
+        return replace(view, data=data, mask=Mask(hidden, drop=self.drop, visible=self.visible))

@@ -18,6 +18,7 @@ class Mask:
     token: bool of the same shape: the hidden places that show a mask token. The others show what the view's data holds
     there (noise, or what stood there before). None: every hidden place shows the token.
     drop: whether an encoder that can leaves hidden tokens out, instead of showing a token in their place.
+    visible: how many tokens every sample keeps, where the maker knows; without it they are counted, and the host waits for the device.
 
     Encoders that drop hidden tokens read `kept` and `restore`; encoders that cannot, replace by a token where `token` says.
     Both orders follow from `hidden` alone, so a mask that is stored, sliced or sent keeps one truth.
@@ -30,6 +31,7 @@ class Mask:
     hidden: Tensor
     token: Tensor | None = None
     drop: bool = False
+    visible: int | None = None
 
     @property
     def replaced(self) -> Tensor:
@@ -39,10 +41,23 @@ class Mask:
     @property
     def kept(self) -> Tensor:
         """Indices of the visible tokens, (B, K) in order of position; every sample must hide equally many."""
+        if self.visible is not None:
+            return self._order[..., : self.visible]
         visible = (~self.hidden).sum(-1).reshape(-1)
         if (visible != visible[0]).any():
             raise ValueError(f"samples keep different numbers of tokens: {visible.unique().tolist()}; cut the masks to one length")
         return self._order[..., : int(visible[0])]
+
+    def at_hidden(self, values: Tensor) -> Tensor:
+        """What values (B, N, ...) hold at the hidden tokens of a mask (B, N), sample by sample in order of position: (M, ...).
+
+        >>> Mask(torch.tensor([[True, False, True]])).at_hidden(torch.tensor([[1.0, 2.0, 3.0]])).tolist()
+        [1.0, 3.0]
+        """
+        if self.visible is None:
+            return values[self.hidden]
+        places = self._order[:, self.visible :]
+        return values[torch.arange(len(values), device=values.device)[:, None], places].flatten(0, 1)
 
     @property
     def restore(self) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from anyview.distributed import gather_rows
+from anyview.distributed import ranks, sum_over_ranks
 from anyview.errors import UserError
 from anyview.views.draws import Draws
 from anyview.views.pair import Params, RecordedTransform
@@ -61,15 +61,17 @@ class BatchStyle(RecordedTransform):
         style = torch.randint(draws.total, (1,), generator=draws.generator, device=draws.device)
         ratio = self.ratio[0] + (self.ratio[1] - self.ratio[0]) * draws.shared_uniform(1)
         with torch.autocast(data.device.type, enabled=False):
-            changed = with_style(data, self._amplitude(data, int(style), draws), ratio)
+            changed = with_style(data, self._amplitude(data, style, draws), ratio)
         rows = len(data)
         return changed, {"style": style.expand(rows, 1), "ratio": ratio.expand(rows, 1)}
 
-    def _amplitude(self, data: Tensor, style: int, draws: Draws) -> Tensor:
-        """The spectrum's amplitudes of one image of the global batch, (1, C, H, W // 2 + 1), from the rank that holds it."""
+    def _amplitude(self, data: Tensor, style: Tensor, draws: Draws) -> Tensor:
+        """The spectrum's amplitudes of image `style` (1,) of the global batch, (1, C, H, W // 2 + 1), from the rank that holds it.
+
+        Other ranks add zeros, so that the host need not know which image it is.
+        """
+        if ranks() == 1 and len(data) != draws.total:
+            raise ValueError(f"one of {draws.total} images gives the style, and {len(data)} are here: a part of a batch is no batch")
         own = style - draws.start
-        held = data[own : own + 1] if 0 <= own < len(data) else data[:0]
-        shared = gather_rows(held)
-        if len(shared) != 1:
-            raise ValueError(f"image {style} of the batch gives the style, and no rank holds it: a part of a batch is no batch")
-        return torch.fft.rfft2(shared).abs()
+        held = data[own.clamp(0, len(data) - 1)] * ((own >= 0) & (own < len(data))).view(-1, 1, 1, 1)
+        return torch.fft.rfft2(sum_over_ranks(held)).abs()

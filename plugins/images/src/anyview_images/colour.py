@@ -56,7 +56,7 @@ def shift_hue(images: Tensor, turn: Tensor) -> Tensor:
     hue = torch.where(value == red, green - blue, hue).div_(chroma.clamp(min=torch.finfo(images.dtype).tiny))
     hue.add_(6 * per_sample(turn, images)[:, 0])
     # each channel loses chroma the further the hue is from its own: not at all to a distance of 1, wholly from 2 on
-    own = torch.tensor([0.0, 2.0, 4.0]).to(images).view(3, 1, 1)
+    own = torch.arange(0, 6, 2, dtype=images.dtype, device=images.device).view(3, 1, 1)
     away = hue[:, None] - own
     away = away.sub_(away.div(6).round_(), alpha=6).abs_()
     return value[:, None] - away.sub_(1).clamp_(0, 1).mul_(chroma[:, None])
@@ -131,10 +131,12 @@ class ColourJitter(RecordedTransform):
     def factors(self, draws: Draws) -> Tensor:
         """What the images of a batch are changed by, (rows, 4)."""
         chance = draws.shared_uniform(1, 5).expand(draws.rows, 5) if self.shared else draws.uniform(5)
-        nothing = torch.tensor([1.0, 1.0, 1.0, 0.0]).to(chance)
-        factors = nothing + torch.tensor(self.strengths).to(chance) * (2 * chance[:, :4] - 1)
-        factors[:, :3].clamp_(min=0)
-        return torch.where(chance[:, 4:] < self.probability, factors, nothing)
+        spread = (2 * chance[:, :4] - 1).unbind(1)
+        brightness, contrast, saturation, turn = (strength * part for strength, part in zip(self.strengths, spread, strict=True))
+        drawn = torch.stack([*((1 + part).clamp(min=0) for part in (brightness, contrast, saturation)), turn], dim=1)
+        nothing = torch.ones_like(drawn)
+        nothing[:, 3] = 0
+        return torch.where(chance[:, 4:] < self.probability, drawn, nothing)
 
 
 class Grey(RecordedTransform):

@@ -74,20 +74,21 @@ class ImageSource(Source):
         self.ids = None if ids is None else list(ids)
         if self.ids is not None and len(self.ids) != len(images):
             raise UserError(f"the ids of {name!r} are {len(self.ids)} and the images {len(images)}; give one for each image")
-        self.train_rows = torch.arange(len(images)) if published is None else published.train
+        self.train_rows = None if published is None else published.train
+        self._shown = torch.arange(len(images)) if published is None else published.train
 
     def __len__(self) -> int:
         return len(self.images)
 
     def steps(self, batch_size: int | None) -> int:
-        return len(self.train_rows) // self._rows(batch_size)
+        return len(self._shown) // self._rows(batch_size)
 
     def batches(self, epoch: Epoch) -> Iterator[Batch]:
         total = self._rows(epoch.batch_size)
         if total < epoch.ranks:
             raise UserError(f"a batch of {total} images cannot be shared by {epoch.ranks} ranks; make it larger or use fewer devices")
         order = torch.Generator().manual_seed(derive_seed(epoch.seed, "order", epoch.number))
-        rows = self.train_rows[torch.randperm(len(self.train_rows), generator=order)]
+        rows = self._shown[torch.randperm(len(self._shown), generator=order)]
         own = epoch.own(total)
         for step in range(epoch.skip, self.steps(total)):
             index = rows[step * total : (step + 1) * total][own]
@@ -106,7 +107,7 @@ class ImageSource(Source):
         return torch.cat([adaptive_avg_pool2d(view.data, sides).flatten(1) for view in self.clean()]).numpy()
 
     def fingerprint(self) -> str:
-        return fingerprint(self.images, self.labels, self.train_rows)
+        return fingerprint(self.images, self.labels, self._shown)
 
     def corrupted(self, name: str, severity: int, seed: int) -> Source:
         if name not in self.corruptions:
@@ -128,11 +129,11 @@ class ImageSource(Source):
             facts["classes"] = len(self.labels[self.labels >= 0].unique())
         if self.published is not None:
             facts["split"] = self.published.name
-            facts["pre-trained on"] = f"{len(self.train_rows)} training images"
+            facts["pre-trained on"] = f"{len(self._shown)} training images"
         return {**facts, **self.notes}
 
     def _rows(self, batch_size: int | None) -> int:
-        return min(batch_size or len(self.train_rows), len(self.train_rows))
+        return min(batch_size or len(self._shown), len(self._shown))
 
 
 def class_numbers(labels: Any, rows: int, name: str) -> Tensor:
@@ -157,9 +158,10 @@ def class_numbers(labels: Any, rows: int, name: str) -> Tensor:
 def open_images(data: str | Path | Source | Any, *, size: int = 224) -> Source:
     """The images that a user's `data` means.
 
-    data: a source (returned as it is); an array or tensor of images; the path of a folder of pictures (a sub-folder per class), of a .npz
-    file or of an idx file (idx3-ubyte, also .gz); the name of such a file or folder under the data root; the name of a registered data set
-    ("digits", "mnist"). size: pixels of the sides that a folder's pictures are resized to. Raises UserError for what cannot be read.
+    data: a source (returned as it is); an array or tensor of images; the path of a folder of pictures (a sub-folder per class, also below
+    train, val and test), of a .npz file or of an idx file (idx3-ubyte, also .gz); the name of such a file or folder under the data root;
+    the name of a registered data set ("digits", "mnist"). size: pixels of the sides that a folder's pictures are resized to. Raises
+    UserError for what cannot be read.
 
     >>> open_images(np.zeros((10, 8, 8), dtype=np.uint8)).shape
     {'channels': 1, 'height': 8, 'width': 8}

@@ -108,11 +108,11 @@ class RandomResizedCrop(RecordedTransform):
         fits = (tries <= 1).all(2)
         first = tries.take_along_dim(fits.to(torch.int8).argmax(1)[:, None, None], dim=1)[:, 0]
         found = fits.any(1, keepdim=True)
-        return torch.where(found, first, self._largest(height, width).to(first)), found
+        return torch.where(found, first, self._largest(first, height, width)), found
 
-    def _largest(self, height: int, width: int) -> Tensor:
+    def _largest(self, like: Tensor, height: int, width: int) -> Tensor:
         aspect = min(max(width / height, self.ratio[0]), self.ratio[1]) * height / width
-        return torch.tensor([min(1.0, 1 / aspect), min(1.0, aspect)])
+        return torch.stack([like.new_full((), min(1.0, 1 / aspect)), like.new_full((), min(1.0, aspect))])
 
 
 class RandomAffine(RecordedTransform):

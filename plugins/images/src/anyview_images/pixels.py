@@ -49,10 +49,14 @@ def per_sample(values: Tensor, images: Tensor) -> Tensor:
 def on_chosen(images: Tensor, chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """The images with `change(images[rows], rows)` in the place of the chosen ones; for changes that few images undergo and that cost much.
 
-    images: (B, C, H, W), chosen: (B,) bool. The images that came in stay as they are.
+    images: (B, C, H, W), chosen: (B,) bool. The images that came in stay as they are. On an accelerator all of them are changed and the
+    chosen ones taken: to count them, the host would have to wait for the device.
 
     >>> on_chosen(torch.ones(3, 1, 1, 1), torch.tensor([True, False, True]), lambda some, rows: some + rows.view(-1, 1, 1, 1)).flatten()
     tensor([1., 1., 3.])
     """
+    if images.device.type != "cpu":
+        every = torch.arange(len(images), device=images.device)
+        return torch.where(chosen.view(-1, 1, 1, 1), change(images, every), images)
     rows = chosen.nonzero()[:, 0]
     return images.index_copy(0, rows, change(images[rows], rows)) if len(rows) else images

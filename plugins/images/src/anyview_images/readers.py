@@ -91,14 +91,14 @@ def read_npz(path: Path) -> Raw:
             arrays = {key: file[key] for key in file.files}
     except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{str(path)!r} cannot be read as a .npz file of plain arrays ({error}); write it with numpy.savez") from error
-    parts = {part: _find(arrays, IMAGE_KEYS, words) for part, words in PARTS.items()}
-    found = {part: images for part, images in parts.items() if images is not None}
+    found = {part: images for part, words in PARTS.items() if (images := _find(arrays, IMAGE_KEYS, words)) is not None}
     if "train" in found:
-        return _joined({part: as_images(images, str(path)) for part, images in found.items()}, arrays)
+        return _joined(found, arrays, path)
     images = next((arrays[key] for key in IMAGE_KEYS if key in arrays), None)
     if images is None:
         raise UserError(f"{str(path)!r} has the arrays {sorted(arrays)}; call the images 'x' and the labels 'y'")
-    return Raw(as_images(images, str(path)), next((arrays[key] for key in LABEL_KEYS if key in arrays), None), ids=_ids(arrays))
+    labels = next((arrays[key] for key in LABEL_KEYS if key in arrays), None)
+    return Raw(as_images(images, str(path)), _one_column(labels), ids=_ids(arrays))
 
 
 def _find(arrays: Mapping[str, np.ndarray], keys: Sequence[str], words: Sequence[str]) -> np.ndarray | None:
@@ -106,16 +106,29 @@ def _find(arrays: Mapping[str, np.ndarray], keys: Sequence[str], words: Sequence
     return next((arrays[name] for name in names if name in arrays), None)
 
 
-def _joined(images: Mapping[str, Tensor], arrays: Mapping[str, np.ndarray]) -> Raw:
-    """The parts one after the other, and where each lies; labels where all parts have them."""
-    labels = [_find(arrays, LABEL_KEYS, PARTS[part]) for part in images]
+def _joined(images: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray], path: Path) -> Raw:
+    """The parts one after the other, all read in one way, and where each lies; labels where all parts have them."""
+    shapes = {part: rows.shape for part, rows in images.items()}
+    if len({shape[1:] for shape in shapes.values()}) > 1:
+        found = ", ".join(f"{part} {shape}" for part, shape in shapes.items())
+        raise UserError(f"the parts of {str(path)!r} differ in shape ({found}); give them images of one size")
+    labels = [_one_column(_find(arrays, LABEL_KEYS, PARTS[part])) for part in images]
     known = [part for part in labels if part is not None]
     whole = np.concatenate(known) if len(known) == len(images) else None
-    if whole is not None and whole.ndim == 2 and whole.shape[1] == 1:
-        whole = whole[:, 0]
-    ends = np.cumsum([len(part) for part in images.values()]).tolist()
-    places = {part: range(end - len(rows), end) for (part, rows), end in zip(images.items(), ends, strict=True)}
-    return Raw(torch.cat(list(images.values())), whole, parts=places)
+    joined = as_images(np.concatenate(list(images.values())), str(path))
+    return Raw(joined, whole, parts=_places({part: len(rows) for part, rows in images.items()}))
+
+
+def _places(sizes: Mapping[str, int]) -> dict[str, range] | None:
+    """Where parts of these sizes lie one after the other; None where there is the training part alone, which leaves no test."""
+    ends = np.cumsum(list(sizes.values())).tolist()
+    places = {part: range(end - size, end) for (part, size), end in zip(sizes.items(), ends, strict=True)}
+    return places if set(places) != {"train"} else None
+
+
+def _one_column(labels: np.ndarray | None) -> np.ndarray | None:
+    """Labels (N,) of (N, 1)."""
+    return labels[:, 0] if labels is not None and labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
 def _ids(arrays: Mapping[str, np.ndarray]) -> list[Any] | None:
@@ -125,18 +138,33 @@ def _ids(arrays: Mapping[str, np.ndarray]) -> list[Any] | None:
 def read_folder(folder: Path, size: int) -> Raw:
     """The pictures in a folder, cut to a square about their centre and resized to `size` pixels; the sub-folder is the class.
 
-    Pictures straight in the folder have no classes. Grey if all pictures are, else red, green and blue. Ids are paths below the folder.
-    Raises UserError for a folder without pictures and for a picture that cannot be read, MissingDependencyError without Pillow.
+    Sub-folders that are called train and val (valid, validation) or test are parts of the data, and the classes are the sub-folders in
+    them. Pictures straight in the folder, or in a part, have no class. Grey if all pictures are, else red, green and blue. Ids are paths
+    below the folder. Raises UserError for a folder without pictures and for a picture that cannot be read, MissingDependencyError without
+    Pillow.
     """
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
     if not paths:
         raise UserError(f"the folder {str(folder)!r} has no pictures ({', '.join(sorted(PICTURES))}); check the path")
+    part_of = [_part(path.relative_to(folder).parts[0]) for path in paths]
+    in_parts = "train" in part_of and None not in part_of and len(set(part_of)) > 1
+    sizes: dict[str, int] = {}
+    if in_parts:
+        order = sorted(range(len(paths)), key=lambda number: list(PARTS).index(str(part_of[number])))
+        paths, sizes = [paths[number] for number in order], {part: part_of.count(part) for part in PARTS if part in part_of}
     places = [path.relative_to(folder) for path in paths]
-    classes = [place.parts[0] if len(place.parts) > 1 else "" for place in places]
+    classes = [place.parts[in_parts] if len(place.parts) > 1 + in_parts else "" for place in places]
     with ThreadPoolExecutor() as pool:
         grey = all(pool.map(_is_grey, paths))
         images = list(pool.map(lambda path: _picture(path, size, grey), paths))
-    return Raw(torch.from_numpy(np.stack(images)), classes if any(classes) else None, ids=[place.as_posix() for place in places])
+    labels = classes if any(classes) else None
+    ids = [place.as_posix() for place in places]
+    return Raw(torch.from_numpy(np.stack(images)), labels, ids=ids, parts=_places(sizes) if in_parts else None)
+
+
+def _part(name: str) -> str | None:
+    """The part of a data set that a folder of this name holds; None for any other name."""
+    return next((part for part, words in PARTS.items() if name.lower() in words), None)
 
 
 def _pillow() -> Any:
@@ -214,9 +242,13 @@ def read_cifar(folder: Path, classes: int) -> Raw:
         if all(path.is_file() for path in paths):
             parts = [read(path, classes) for path in paths]
             images = torch.from_numpy(np.concatenate([pixels for pixels, _ in parts])).view(-1, 3, CIFAR_SIDE, CIFAR_SIDE)
+            labels = np.concatenate([labels for _, labels in parts])
+            if labels.min() < 0 or labels.max() >= classes:
+                found = f"classes from {labels.min()} to {labels.max()}"
+                raise UserError(f"the files of CIFAR-{classes} in {str(folder)!r} hold {found}; get them again")
             held_out = len(images) - len(parts[-1][0])
             places = {"train": range(held_out), "test": range(held_out, len(images))}
-            return Raw(images, np.concatenate([labels for _, labels in parts]), parts=places)
+            return Raw(images, labels, parts=places)
     raise UserError(
         f"the folder {str(folder)!r} lacks some of CIFAR-{classes}'s files ({', '.join(train)}, {test}, all of them .bin or none)"
     )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from anyview.data.source import Batch
 from anyview.errors import UserError, unknown
-from anyview.views.blocks import block_mask, random_mask
+from anyview.views.blocks import block_mask, kept_tokens, random_mask
 from anyview.views.draws import Draws
 from anyview.views.maker import Gives, Transform, ViewMaker
 from anyview.views.multi_crop import MaskedViews, MultiCrop
@@ -132,7 +132,7 @@ class AugmentedCrops(MultiCrop):
 
     size, local_size: pixels of their sides. locals: how many small ones. scale, local_scale: least and largest share of the area that they
     show; SwAV's by default, DINO's are (0.4, 1) and (0.05, 0.4). augmentation, flip, style: as in AugmentedPair; small views take what is
-    done to the second whole one, with a blur of probability one half where the augmentation blurs at all.
+    done to the whole ones, without solarisation, and with a blur of probability one half where the augmentation blurs at all.
 
     >>> views = AugmentedCrops(32, local_size=16, locals=1)(Batch(torch.rand(4, 3, 32, 32), 4), Draws.seeded(0, total=4)).views
     >>> [(view.role, view.data.shape[-1]) for view in views]
@@ -200,8 +200,10 @@ class MaskedCrops(MaskedViews):
             flip=flip,
             style=style,
         )
+        tokens = math.prod(grid)
         hide = partial(random_mask, rate=rate[0]) if drop else partial(block_mask, rate=rate, grid=grid)
-        super().__init__(crops, hide, tokens=math.prod(grid), probability=probability, drop=drop)
+        visible = kept_tokens(tokens, rate[0]) if drop else None
+        super().__init__(crops, hide, tokens=tokens, probability=probability, drop=drop, visible=visible)
 
 
 class Transformed(ViewMaker):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from anyview.encoders.transformer import Pool, TokenTransformer, start_weights
+from anyview.encoders.transformer import Pool, TokenTransformer
 from anyview.errors import UserError
 
 
@@ -70,10 +70,9 @@ class VisionTransformer(TokenTransformer):
         frozen_patches: bool = False,
         turns: float = 16.0,
     ) -> None:
-        super().__init__(dim=dim, depth=depth, heads=heads, ratio=ratio, pool=pool, masked=masked, turns=turns)
+        linear = nn.Linear(channels * patch * patch, dim)
+        super().__init__(linear, depth=depth, heads=heads, ratio=ratio, pool=pool, masked=masked, turns=turns)
         self.channels, self.patch = channels, patch
-        self.linear = nn.Linear(channels * patch * patch, dim)
-        start_weights(self.linear)
         self.linear.requires_grad_(not frozen_patches)
 
     def embed(self, data: Tensor) -> tuple[Tensor, tuple[int, ...]]:
