@@ -43,7 +43,7 @@ Curve = list[tuple[int, float, float]]
 
 @dataclass(frozen=True)
 class Training:
-    """One run: a method, a projector's width, a seed."""
+    """One run: a method, a projector's width, a seed; scale: the least share of an image that a view shows."""
 
     method: str
     width: int
@@ -51,6 +51,7 @@ class Training:
     images: int
     epochs: int
     every: int
+    scale: float
 
     def curve(self, folder: Path) -> Curve:
         """The scores along the training, made when they are not kept in `folder`."""
@@ -76,6 +77,7 @@ class Training:
             shown,
             encoder=TINY,
             augmentation="digits",
+            scale=(self.scale, 1.0),
             objective=self.objective(),
             epochs=self.epochs,
             batch_size=64,
@@ -120,10 +122,11 @@ def main() -> None:
     parser.add_argument("--widths", type=int, nargs="+", default=[1024], help="of the projector")
     parser.add_argument("--epochs", type=int, default=1000)
     parser.add_argument("--every", type=int, default=40, help="epochs between probes")
+    parser.add_argument("--scale", type=float, default=0.7, help="least share of an image that a view shows: the higher, the weaker")
     parser.add_argument("--figure", type=Path, help="where the picture goes (.svg)")
     options = parser.parse_args()
     trainings = [
-        Training(method, width, seed, options.images, options.epochs, options.every)
+        Training(method, width, seed, options.images, options.epochs, options.every, options.scale)
         for seed in options.seeds
         for width in options.widths
         for method in METHODS
