@@ -103,7 +103,9 @@ def test_a_named_component_takes_none_of_the_defaults_options(name: str) -> None
         assert parse(*words)["objective"].keywords["width"] == own  # type: ignore[attr-defined]
     assert from_yaml(example, {"objective": name}, prog="p")["objective"].keywords["width"] == own
     assert from_yaml(example, {"objective": {"name": name, "width": 4}}, prog="p")["objective"].keywords["width"] == 4
-    before = Parser(example, prog="p").parse(["--objective", name], defaults={"objective": functools.partial(VICReg, width=4, covariance=3)})
+    before = Parser(example, prog="p").parse(
+        ["--objective", name], defaults={"objective": functools.partial(VICReg, width=4, covariance=3)}
+    )
     assert before["objective"].keywords["width"] == own
     with pytest.raises(UserError, match="no option of core/vicreg 'redundancy'"):
         parse("--objective.redundancy", "0.5", "--objective", "core/vicreg")
