@@ -95,6 +95,28 @@ def test_a_slots_default_keeps_its_options_and_takes_more() -> None:
     assert changed.keywords["redundancy"] == 0.1  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("name", ["core/vicreg", "core/barlow_twins"])
+def test_a_named_component_takes_none_of_the_defaults_options(name: str) -> None:
+    """Neither those that it has too, nor those of its own class: the name stands for the component as it is."""
+    own = 8192
+    for words in (("--objective", name), (f"--objective={name}",)):
+        assert parse(*words)["objective"].keywords["width"] == own  # type: ignore[attr-defined]
+    assert from_yaml(example, {"objective": name}, prog="p")["objective"].keywords["width"] == own
+    assert from_yaml(example, {"objective": {"name": name, "width": 4}}, prog="p")["objective"].keywords["width"] == 4
+    before = Parser(example, prog="p").parse(
+        ["--objective", name], defaults={"objective": functools.partial(VICReg, width=4, covariance=3)}
+    )
+    assert before["objective"].keywords["width"] == own
+    with pytest.raises(UserError, match="no option of core/vicreg 'redundancy'"):
+        parse("--objective.redundancy", "0.5", "--objective", "core/vicreg")
+
+
+def test_options_change_the_default_that_is_given() -> None:
+    changed = Parser(example, prog="p").parse(["--objective.width", "5"], defaults={"objective": functools.partial(VICReg, covariance=3)})
+    assert changed["objective"].func is VICReg
+    assert {name: changed["objective"].keywords[name] for name in ("width", "covariance")} == {"width": 5, "covariance": 3}
+
+
 def test_yaml_goes_both_ways() -> None:
     values = parse("--mask-rate", "0.7", "--objective", "core/vicreg", "--objective.width", "32", "--clip", "1")
     text = yaml.safe_dump(to_yaml(values))
@@ -129,7 +151,12 @@ def test_mistakes_in_yaml(values: dict[str, object], sentence: str) -> None:
 
 def test_which_parameters_a_command_line_names() -> None:
     parser = Parser(example, prog="p")
-    assert {"mask_rate", "objective", "residual"} <= parser.given(["--mask-rate", "1", "--objective.width=3", "--no-residual"])
+    given = parser.given(["--mask-rate", "1", "--objective.width=3", "--no-residual"])
+    assert {"mask_rate", "residual"} <= given
+    assert "objective" not in given
+    assert "objective" in parser.given(["--objective", "core/vicreg"])
+    words = ["--objective.width", "3", "--mask-rate", "1", "--objective.redundancy=2", "--objective", "core/vicreg"]
+    assert parser.without_slot_options(words) == ["--mask-rate", "1", "--objective", "core/vicreg"]
 
 
 def test_help_shows_flags_as_they_are_typed() -> None:

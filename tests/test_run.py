@@ -107,6 +107,20 @@ def test_a_run_on_a_file_is_known_by_its_path(tmp_path: Path) -> None:
     assert run.evaluation() == run.evaluation(str(path)) != {}
 
 
+def test_a_relative_path_is_saved_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    np.savez("rows.npz", x=np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32))
+    anyview.pretrain("core/pair", tmp_path / "run", data="rows.npz", batch_size=32, **VALUES)
+    monkeypatch.chdir(tmp_path)
+    run = anyview.load(tmp_path / "run")
+    assert run.record["parameters"]["data"] == str(tmp_path / "here" / "rows.npz")
+    assert run.embed().shape == (64, 8)
+    again = ["--config", str(tmp_path / "run" / "recipe.yaml"), "--out", str(tmp_path / "again")]
+    assert main(["pretrain", *again]) == 0
+    assert RunFolder(tmp_path / "again").read_recipe()["parameters"] == run.record["parameters"]
+
+
 def test_further_metrics_are_kept_while_the_data_stays(trained: anyview.Run) -> None:
     trained.evaluate(["knn"], seeds=1, metrics=["uniformity", "alignment"])
     assert trained.evaluation()["label_free"]["uniformity"] < 0

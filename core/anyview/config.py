@@ -63,31 +63,65 @@ class Parser:
                         self.parser.set_defaults({name: self._with_path(name, parameter.default)})
 
     def parse(self, arguments: Sequence[str], *, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The values of all parameters; raises UserError on the first mistake, and SystemExit(0) after printing help."""
+        """The values of all parameters; raises UserError on the first mistake, and SystemExit(0) after printing help.
+
+        defaults: values that take the place of the functions' own. A component that is named for a slot, in arguments or defaults, brings
+        its own options and none of what filled the slot before; `--slot.option` alone changes what fills it.
+        """
         written = [self._normalised(argument, i, arguments) for i, argument in enumerate(arguments)]
         if {"-h", "--help"} & set(written):
             print(self.help())
             raise SystemExit(0)
         self._check_flags(written)
         try:
-            if defaults:
-                below = self.parser.parse_object({name: self._with_path(name, value) for name, value in defaults.items()})
-                self.parser.set_defaults({name: below[name] for name in defaults})
+            self._put_below({name: self._with_path(name, value) for name, value in (defaults or {}).items()})
+            self.parser.set_defaults(self._named_slots(written))
             found = self.parser.parse_args([word for word in written if word]).as_dict()
         except ArgumentError as error:
             raise UserError(self._sentence(str(error))) from error
         return {name: self._value(name, found.get(name)) for name in self.names}
 
     def given(self, arguments: Sequence[str]) -> set[str]:
-        """The parameters that a command line names itself, slots' options included."""
+        """The parameters that a command line names itself; a slot of which it sets options alone is none of them."""
         flags = {argument[2:].partition("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--")}
-        return {flag.partition(".")[0] for flag in flags} | {flag.removeprefix("no_") for flag in flags}
+        return flags | {flag.removeprefix("no_") for flag in flags}
+
+    def without_slot_options(self, arguments: Sequence[str]) -> list[str]:
+        """A command line without the options of slots, which can be read before it is settled what fills them."""
+        kept: list[str] = []
+        words = iter(arguments)
+        for word in words:
+            flag, equals, _ = word.partition("=")
+            slot, dot, _ = flag.removeprefix("--").replace("-", "_").partition(".")
+            if not (word.startswith("--") and dot and slot in self.slots):
+                kept.append(word)
+            elif not equals:
+                next(words, None)
+        return kept
 
     def help(self) -> str:
         """The help text, with flags as they are typed."""
         text = self.parser.format_help().replace("ARG:   ", "").replace("ENV:   ", "")
         text = re.sub(r"^ +--\w+\.help.*\n(?: {20,}.*\n)*", "", text, flags=re.MULTILINE)
         return re.sub(r"--[a-z_.]+(?: [A-Z_]+\b)?", lambda flag: flag.group().replace("_", "-"), text)
+
+    def _put_below(self, values: Mapping[str, Any]) -> None:
+        """Let values stand in the place of defaults; those of slots without the options that the defaults had."""
+        if not values:
+            return
+        self.parser.set_defaults({slot: {**values[slot], "init_args": {}} for slot in self.slots if values.get(slot) is not None})
+        below = self.parser.parse_object(dict(values))
+        self.parser.set_defaults({name: below[name] for name in values})
+
+    def _named_slots(self, arguments: Sequence[str]) -> dict[str, Any]:
+        """The components that a normalised command line names for slots, without options."""
+        named: dict[str, Any] = {}
+        for position, word in enumerate(arguments):
+            slot, equals, value = word.removeprefix("--").partition("=")
+            value = value if equals else next(iter(arguments[position + 1 :]), "")
+            if word.startswith("--") and slot in self.slots and value not in EMPTY:
+                named[slot] = {"class_path": value, "init_args": {}}
+        return named
 
     def _normalised(self, argument: str, position: int, arguments: Sequence[str]) -> str:
         """One word of the command line as the parser knows it: underscores, switches with a value, slots with an import path."""

@@ -59,7 +59,7 @@ def recipe_record(recipe: Recipe, seed: int, precision: str = "32-true") -> dict
         "seed": seed,
         "preset": recipe.preset,
         "precision": precision,
-        "parameters": {**to_yaml(recipe.values), "data": place_of(recipe.values.get("data"), source.name)},
+        "parameters": {**to_yaml(recipe.values), "data": written_data(recipe.values.get("data"), source)},
         "data": {**facts, "name": source.name, "fingerprint": source.fingerprint(), "shape": dict(source.shape)},
         "versions": _versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -129,12 +129,9 @@ def _check_record(record: Mapping[str, Any], folder: RunFolder) -> None:
         raise UserError(f"{sentence}; restore it, or train again")
 
 
-def place_of(data: Any, name: str) -> str:
-    """How a later process finds data again: a name, or absolute paths; of data that was in memory only its name."""
-    if not isinstance(data, (str, Path)):
-        return name
-    parts = [part.strip() for part in str(data).split(",")]
-    return ",".join(str(Path(part).resolve()) for part in parts) if all(Path(part).is_file() for part in parts) else str(data)
+def written_data(data: Any, source: Source) -> str:
+    """How a later process finds data again: absolute paths, or a name; of data that was in memory only its name."""
+    return source.place or (str(data) if isinstance(data, (str, Path)) else source.name)
 
 
 class Run:
@@ -192,9 +189,8 @@ class Run:
         """What evaluation.json calls a source: the absolute paths of its files, else its name."""
         own = str(self.record["parameters"]["data"]) if source is self.source else source.name
         given = next((data for data, opened in self._opened.items() if opened is source), own)
-        in_root = not Path(given).is_file() and (data_root() / given).is_file()
-        place = place_of(data_root() / given if in_root else given, source.name)
-        return place if Path(place.partition(",")[0]).is_absolute() else source.name
+        in_root = data_root() / given
+        return source.place or (str(in_root.resolve()) if in_root.is_file() else source.name)
 
     def evaluate(
         self,

@@ -162,6 +162,13 @@ def tables(folder: Path, edges: str, features: str) -> str:
     return f"{folder / 'edges.csv'},{folder / 'features.csv'}"
 
 
+def test_files_are_known_by_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables(tmp_path, "from,to\nb,a\na,c\n", "id,first\na,1\nb,3\nc,5\n")
+    monkeypatch.chdir(tmp_path)
+    assert open_graph("edges.csv, features.csv").place == f"{tmp_path / 'edges.csv'},{tmp_path / 'features.csv'}"
+    assert open_graph("digits").place is None
+
+
 def test_tables_with_ids_and_labels(tmp_path: Path) -> None:
     source = open_graph(tables(tmp_path, "from,to\nb,a\na,c\n", "id,first,label,second\na,1,cat,2\nb,3,dog,4\nc,5,cat,6\n"))
     assert pairs(source) == {(0, 0), (1, 1), (2, 2), (0, 1), (1, 0), (0, 2), (2, 0)}

@@ -147,6 +147,9 @@ def test_a_folder_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert source.shape == {"channels": 3, "height": 6, "width": 6}
         assert source.labels.tolist() == [0, 0, 1, 1]
         assert source.ids == ["a/0.png", "a/2.png", "b/1.png", "b/3.png"]
+    assert open_images("pets", size=6).place is None  # found by its name again
+    monkeypatch.chdir(tmp_path / "vision")
+    assert open_images("pets", size=6).place == str(tmp_path / "vision" / "pets")
 
 
 @pytest.mark.parametrize(
@@ -246,3 +249,10 @@ def test_stored_batches_can_be_shown_by_any_view_maker() -> None:
     from anyview.views.draws import Draws
 
     assert len(Pair(identity)(batch, Draws.seeded(0, total=4)).views) == 2
+
+
+def test_a_file_named_without_its_ending_is_known_by_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "mine.npz", x=STORED.numpy())
+    monkeypatch.chdir(tmp_path)
+    assert open_images("mine").place == str(tmp_path / "mine.npz")
+    assert open_images("digits").place is None

@@ -35,8 +35,9 @@ def test_encoders_are_shown_images_from_minus_two_to_two() -> None:
 def test_masks_reach_the_encoder_within() -> None:
     mask = Mask(torch.tensor([[True, False, False, True]]), drop=True)
     assert Normalised(PATCHES(1))(View(torch.rand(1, 1, 8, 8), mask=mask)).tokens.shape == (1, 2, 8)
-    assert Normalised(PATCHES(1)).reads_masks
-    assert not Normalised(SMALL(1)).reads_masks
+    assert Normalised(PATCHES(1)).masks == ("drop",)
+    assert Normalised(PATCHES(1, masked=True)).masks == ("drop", "token")
+    assert Normalised(SMALL(1)).masks == ()
 
 
 def test_options_that_an_objective_needs_are_switched_on() -> None:

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import anyview
 from anyview.__main__ import main
+from anyview.cli.pretrain import _parse
+from anyview.config import from_yaml, to_yaml
 from anyview.errors import UserError
 from anyview.evaluation.protocol import RANDOM, RAW, TRAINED
 from anyview.objectives.byol import BYOL
@@ -24,6 +27,7 @@ from anyview.objectives.msn import MSN
 from anyview.objectives.swav import SwAV
 from anyview.objectives.vicregl import VICRegL
 from anyview.optimizers import LARS
+from anyview.plugins import host
 from anyview.recipe import Recipe
 from anyview.views.blocks import ContextTargets, MaskGrid
 from anyview_images.datasets import ImageSource
@@ -201,3 +205,33 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "--augmentation takes one of" in capsys.readouterr().err
     assert main(["pretrain", "images/masked", "--objective", "core/barlow_twins", "--out", str(tmp_path / "other")]) == 2
     assert "needs 2 views" in capsys.readouterr().err
+
+
+def parsed(recipe: str, *flags: str, record: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The recipe's values as `anyview pretrain` comes to them."""
+    return _parse(host().find("recipes", recipe), flags, record or {})[0]
+
+
+def test_options_of_a_slot_change_what_the_preset_put_there() -> None:
+    plain, changed = parsed("images/masked"), parsed("images/masked", "--encoder.patch", "4", "--objective.width=32")
+    assert plain["encoder"].keywords | {"patch": 4} == changed["encoder"].keywords
+    assert (plain["encoder"].keywords["patch"], changed["encoder"].keywords["dim"]) == (2, 96)
+    assert changed["objective"].keywords == plain["objective"].keywords | {"width": 32}
+    stem = parsed("images/pair", "--encoder.stem", "strided")["encoder"]
+    assert (stem.keywords["stem"], stem.keywords["widths"], stem.keywords["depth"]) == ("strided", (16, 32), 10)
+    wide = parsed("images/pair", "--data", "cifar10", "--objective.width", "64")["objective"]
+    assert (wide.keywords["width"], wide.keywords["redundancy"]) == (64, 0.005)
+    other = parsed("images/pair", "--encoder", "images/vision_transformer", "--encoder.patch", "4")["encoder"]
+    assert (other.func, other.keywords["patch"], other.keywords["depth"]) == (VisionTransformer, 4, 12)
+    assert parsed("images/pair", "--encoder", "images/resnet")["encoder"].keywords["depth"] == 18
+
+
+def test_a_saved_configuration_repeats_a_changed_slot_and_takes_further_changes() -> None:
+    values = parsed("images/masked", "--encoder.patch", "4")
+    saved = yaml.safe_load(yaml.safe_dump(to_yaml(values)))
+    record = {"preset": "digits", "parameters": from_yaml(masked.function, saved, prog="p")}
+    assert to_yaml(parsed("images/masked", record=record)) == to_yaml(values)
+    deeper = parsed("images/masked", "--encoder.depth", "3", record=record)
+    assert deeper["encoder"].keywords == values["encoder"].keywords | {"depth": 3}
+    plain = from_yaml(masked.function, {"encoder": "images/vision_transformer"}, prog="p")
+    assert parsed("images/masked", record={"parameters": {"encoder": plain["encoder"]}})["encoder"].keywords["patch"] == 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from anyview.encoders.encoder import Encoder, Encoding
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.testing import check_encoder, check_objective, check_source, check_view_maker, tiny_batch, tiny_views
+from anyview.testing.tiny import TinyTokens
 from anyview.views.draws import Draws
 from anyview.views.maker import Gives, ViewMaker
 from anyview.views.view import View, ViewSet
@@ -175,6 +177,21 @@ class ClaimsTokens(Linear):
     tokens = True
 
 
+class ClaimsMasks(Linear):
+    """Says that it shows a token in the place of what is hidden, and looks at no mask."""
+
+    masks = ("token",)
+
+
+class ClaimsToDrop(TinyTokens):
+    """Says that it leaves hidden tokens out, and shows a token in their place."""
+
+    masks = ("drop",)
+
+    def forward(self, view: View) -> Encoding:
+        return super().forward(view if view.mask is None else replace(view, mask=replace(view.mask, drop=False)))
+
+
 class Restless(Linear):
     def forward(self, view: View) -> Encoding:
         return Encoding(self.layer(view.data) + torch.rand(()))
@@ -190,6 +207,7 @@ class ThreeAxes(Linear):
     [
         (Linear(claimed=5), "rows are 3 wide, and dim says 5"),
         (ClaimsTokens(), "tokens says True"),
+        (ClaimsMasks(), "masks says 'token', and rows are the same when half of the view is hidden"),
         (Restless(), "in eval mode changed"),
         (ThreeAxes(), r"rows are \(M, D\)"),
     ],
@@ -199,8 +217,14 @@ def test_broken_encoders_are_found(encoder: Encoder, phrase: str) -> None:
         check_encoder(encoder, View(torch.randn(6, 4)))
 
 
+def test_hidden_tokens_that_are_said_to_be_dropped_must_be() -> None:
+    with pytest.raises(AssertionError, match="masks says 'drop', and 6 tokens of 6 came of a mask that hides 3"):
+        check_encoder(ClaimsToDrop(12, 8), View(torch.randn(5, 6, 12)))
+
+
 def test_a_good_encoder_passes() -> None:
     check_encoder(Linear(), View(torch.randn(6, 4)))
+    check_encoder(TinyTokens(12, 8), View(torch.randn(5, 6, 12)))
 
 
 class Rows(ArraySource):

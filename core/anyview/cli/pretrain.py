@@ -98,13 +98,16 @@ def _value_of(flag: str, flags: Sequence[str]) -> str:
 
 
 def _parse(component: Any, flags: Sequence[str], record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The recipe's values and the run's options: defaults, under presets, under the configuration, under flags."""
+    """The recipe's values and the run's options: defaults, under presets, under the configuration, under flags.
+
+    What fills a slot is settled first, and options of slots change that.
+    """
     function = component.load()
     summary = (function.__doc__ or "").partition("\n")[0]
     parser = Parser(function.function, options, prog=f"anyview pretrain {component.full_name}", description=summary)
     below: dict[str, Any] = {name: record[name] for name in ("seed", "precision") if name in record}
     saved = record.get("parameters", {})
-    first = parser.parse(flags, defaults={**below, **saved})
+    first = parser.parse(parser.without_slot_options(flags), defaults={**below, **saved})
     given = {name: first[name] for name in {*parser.given(flags), *saved} if name in function.signature.parameters}
     asked = first["preset"] or str(record.get("preset") or "").rpartition("+")[2] or None
     resolved, applied = function.resolve(given, asked)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anyview.data.roots import data_root
+from anyview.data.roots import data_root, place_of
 from anyview.data.shifts import ROW_SHIFTS, Shift, shifted
 from anyview.data.source import Batch, Epoch, Source, fingerprint
 from anyview.errors import UserError
@@ -142,7 +142,9 @@ def open_rows(data: str | Path | Source | Array, *, prefer: str = "core") -> Sou
         return ArraySource(data)
     path = _find(data)
     if path is not None:
-        return _READERS[path.suffix.lower()](path)
+        read = _READERS[path.suffix.lower()](path)
+        read.place = place_of(data, path)
+        return read
     from anyview.plugins import host
 
     source = host().find("datasets", str(data), prefer=prefer).load()()

@@ -12,6 +12,16 @@ def data_root() -> Path:
     return Path(os.environ.get("ANYVIEW_DATA") or _user_folder("XDG_DATA_HOME", ".local/share") / "anyview")
 
 
+def place_of(data: str | Path, *files: Path) -> str | None:
+    """Where a source was read from, for `Source.place`: absolute paths with commas; None where `data` is found again under the data root.
+
+    files: what was read for what the user called `data`.
+    """
+    root = data_root().resolve()
+    named = all(root in file.resolve().parents for file in files) and not Path(data).expanduser().exists()
+    return None if named else ",".join(str(file.resolve()) for file in files)
+
+
 def cache_root() -> Path:
     """The folder for what is derived from data: $ANYVIEW_CACHE, else the user's cache folder."""
     return Path(os.environ.get("ANYVIEW_CACHE") or _user_folder("XDG_CACHE_HOME", ".cache") / "anyview")

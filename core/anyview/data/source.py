@@ -77,14 +77,16 @@ class Epoch:
 class Source(ABC):
     """A data set as training and evaluation see it.
 
-    name: how the user called it. shape: the numbers that an encoder is built from ({"features": 1433}); they are saved with a run, so
-    that it can be loaded without its data. labels: (N,) classes, (N, L) several yes/no answers or None; never seen by training
+    name: how the user called it. place: absolute path of the file or folder that it was read from, several with commas; None where a name
+    finds it again, or it was never in a file. shape: the numbers that an encoder is built from ({"features": 1433}); they are saved with a
+    run, so that it can be loaded without its data. labels: (N,) classes, (N, L) several yes/no answers or None; never seen by training
     unless a recipe asks. train_rows: (n,) the samples that `batches` shows, None = all N; a published split keeps the others from it.
     ids: (N,) what the input calls its samples, None = 0 .. N - 1. divisible: whether several ranks can share a batch; a single graph is
     not. corruptions: names of the shifts that `corrupted` makes.
     """
 
     name: str = "data"
+    place: str | None = None
     shape: dict[str, int]
     labels: Tensor | None = None
     train_rows: Tensor | None = None

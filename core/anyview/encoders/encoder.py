@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -32,11 +32,19 @@ class Encoding:
     layers: list[Tensor] | None = None
 
 
+Masks = Literal["drop", "token"]
+
+
 class Encoder(nn.Module):
-    """Reads a view, returns an Encoding; `dim` is the width D of its rows, `tokens` says whether it returns tokens as well."""
+    """Reads a view, returns an Encoding.
+
+    dim: the width D of its rows. tokens: whether it returns tokens as well. masks: which of a view's masks it reads: "drop" leaves hidden
+    tokens out where a mask drops them, "token" shows something learned in the place of what a mask hides. Recipes choose views by it.
+    """
 
     dim: int
     tokens: bool = False
+    masks: tuple[Masks, ...] = ()
 
     def forward(self, view: View) -> Encoding:
         """The view's encoding."""
@@ -164,6 +172,7 @@ class Streams(Encoder):
             raise ValueError(f"encoders of one objective must have one width, found {widths}; give each the same dim")
         self.dim = next(iter(widths.values()))
         self.tokens = all(encoder.tokens for encoder in encoders.values())
+        self.masks = tuple(mask for mask in ("drop", "token") if all(mask in encoder.masks for encoder in encoders.values()))
 
     def forward(self, view: View) -> Encoding:
         if view.stream not in self.encoders:

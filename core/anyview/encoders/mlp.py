@@ -34,6 +34,7 @@ class MLP(Encoder):
         )
         self.last = nn.Linear(widths[-1], dim)
         self.token = nn.Parameter(torch.zeros(features)) if masked else None
+        self.masks = ("token",) if masked else ()
 
     def forward(self, view: View) -> Encoding:
         x = view.data.flatten(1)

@@ -153,6 +153,7 @@ class TokenTransformer(Encoder):
         self.blocks = Blocks(dim, depth, heads, ratio)
         self.class_token = new_token(dim) if pool == "class" else None
         self.mask_token = new_token(dim) if masked else None
+        self.masks = ("drop", "token") if masked else ("drop",)
 
     def embed(self, data: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """Tokens (B, N, dim) without their places, and the grid that they lie on, N cells in all."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -21,7 +22,7 @@ from anyview.recipe import Stage
 from anyview.testing.tiny import tiny_batch, tiny_draws, tiny_pretrainer, tiny_stage, tiny_views
 from anyview.views.draws import Draws
 from anyview.views.maker import ViewMaker
-from anyview.views.view import View, ViewSet
+from anyview.views.view import Mask, View, ViewSet
 
 
 def check_objective(
@@ -86,7 +87,10 @@ def check_view_maker(maker: ViewMaker, batch: Batch, *, sliced: bool = True) -> 
 
 
 def check_encoder(encoder: Encoder, view: View) -> None:
-    """Assert that an encoder gives rows of its width, tokens if it says so, gradients, and the same rows each time in eval mode."""
+    """Assert that an encoder gives rows of its width, tokens if it says so, gradients, and the same rows each time in eval mode.
+
+    view: without a mask; the masks that the encoder says it reads are put on it.
+    """
     encoding = encoder.train()(view)
     assert isinstance(encoding, Encoding), f"an encoder returns an Encoding, found {type(encoding).__name__}"
     assert encoding.rows.ndim == 2, f"rows are (M, D), found {tuple(encoding.rows.shape)}"
@@ -102,6 +106,7 @@ def check_encoder(encoder: Encoder, view: View) -> None:
     _check_gradients(encoder)
     encoder.eval()
     _same(encoder(view).rows, encoder(view).rows, "the rows of one view in eval mode")
+    _check_masks(encoder, view)
     twin = copy.deepcopy(encoder)
     twin.load_state_dict(encoder.state_dict())
     _same(twin(view).rows, encoder(view).rows, "the rows after a round trip of the state dict")
@@ -125,6 +130,22 @@ def check_source(make_source: Callable[[], Source], *, batch_size: int | None = 
     _check_batches(source, batch_size)
     if source.labels is not None:
         _check_split(source)
+
+
+@torch.no_grad()
+def _check_masks(encoder: Encoder, view: View) -> None:
+    """The masks that an encoder says it reads do something: half of the tokens, or of the rows where there are none, are hidden."""
+    plain = encoder(replace(view, mask=None))
+    hidden = torch.zeros(plain.rows.shape[:1] if plain.tokens is None else plain.tokens.shape[:2], dtype=torch.bool)
+    half = hidden.shape[-1] // 2
+    hidden[..., :half] = True
+    for kind in encoder.masks:
+        masked = encoder(replace(view, mask=Mask(hidden.to(plain.rows.device), drop=kind == "drop")))
+        assert not torch.equal(masked.rows, plain.rows), f"masks says {kind!r}, and rows are the same when half of the view is hidden"
+        kept = hidden.shape[-1] - half if kind == "drop" else hidden.shape[-1]
+        if masked.tokens is not None:
+            found = f"{masked.tokens.shape[1]} tokens of {hidden.shape[1]}"
+            assert masked.tokens.shape[1] == kept, f"masks says {kind!r}, and {found} came of a mask that hides {half}"
 
 
 def _begun(stage: Stage, batch: Batch) -> Pretrainer:

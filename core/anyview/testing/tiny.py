@@ -35,6 +35,7 @@ class TinyTokens(Encoder):
     """
 
     tokens = True
+    masks = ("drop", "token")
 
     def __init__(self, features: int, dim: int) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anyview.data.roots import data_root
+from anyview.data.roots import data_root, place_of
 from anyview.data.source import Batch, Epoch, Source, fingerprint
 from anyview.data.splits import Split, stratified_split
 from anyview.errors import UserError, unknown
@@ -120,11 +120,16 @@ def open_graph(data: str | Path | Source | Any) -> Source:
         return as_source(readers.from_pyg(data, "the graph given"), "graph", split_name="given")
     text = str(data)
     if "," in text:
-        edges, _, features = text.partition(",")
-        return as_source(readers.read_csv(Path(edges.strip()), Path(features.strip())), Path(edges).stem, split_name="given")
+        edges, features = (Path(part.strip()) for part in text.split(",", 1))
+        return _placed(as_source(readers.read_csv(edges, features), edges.stem, split_name="given"), text, edges, features)
     if Path(text).suffix in (".npz", ".pt"):
-        return as_source(_read_file(Path(text)), Path(text).stem, split_name="given")
+        return _placed(as_source(_read_file(Path(text)), Path(text).stem, split_name="given"), text, Path(text))
     return _by_name(text)
+
+
+def _placed(source: GraphSource, data: str, *files: Path) -> GraphSource:
+    source.place = place_of(data, *files)
+    return source
 
 
 def as_source(raw: Raw, name: str, *, split_name: str = "public") -> GraphSource:

@@ -29,6 +29,8 @@ class GraphEncoder(Encoder):
     (8, torch.Size([1, 5]))
     """
 
+    masks = ("token",)
+
     def __init__(self, layers: Sequence[GraphLayer]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)

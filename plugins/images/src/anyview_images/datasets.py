@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from anyview.data.roots import data_root
+from anyview.data.roots import data_root, place_of
 from anyview.data.source import Batch, Epoch, Source, fingerprint
 from anyview.data.splits import Split
 from anyview.errors import UserError
@@ -172,7 +172,9 @@ def open_images(data: str | Path | Source | Any, *, size: int = 224) -> Source:
         return ImageSource(readers.as_images(data, "array"))
     path = _find(data)
     if path is not None:
-        return as_source(_read(path, size), path.name.partition(".")[0])
+        read = as_source(_read(path, size), path.name.partition(".")[0])
+        read.place = place_of(data, path)
+        return read
     from anyview.plugins import host
 
     source = host().find("datasets", str(data), prefer="images").load()()

@@ -10,7 +10,6 @@ from dataclasses import replace
 import torch
 
 from anyview.encoders.encoder import Encoder, Encoding
-from anyview.encoders.transformer import TokenTransformer
 from anyview.errors import UserError
 from anyview.objectives.objective import Needs, ObjectiveSlot
 from anyview.views.view import Mask, View
@@ -35,16 +34,11 @@ class Normalised(Encoder):
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
-        self.encoder, self.dim, self.tokens = encoder, encoder.dim, encoder.tokens
+        self.encoder, self.dim, self.tokens, self.masks = encoder, encoder.dim, encoder.tokens, encoder.masks
 
     def forward(self, view: View) -> Encoding:
         encoding: Encoding = self.encoder(replace(view, data=(as_float(view.data) - MEAN) / STD))
         return encoding
-
-    @property
-    def reads_masks(self) -> bool:
-        """Whether the encoder can leave tokens out, or show one in their place."""
-        return isinstance(self.encoder, TokenTransformer)
 
 
 def make_encoder(slot: EncoderSlot, channels: int, needs: Needs | None = None) -> Normalised:

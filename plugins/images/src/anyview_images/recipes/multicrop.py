@@ -101,7 +101,7 @@ def multicrop(
     channels, pixels = sides(source.shape, size)
     needs = needs_of(objective)
     network = make_encoder(encoder, channels, needs)
-    if needs.masks and not network.reads_masks:
+    if needs.masks and not _reads(needs, network):
         lacks = "an encoder that reads masks"
         pair = f"{MaskedCrops.__name__} with {type(network.encoder).__name__}"
         sentence = f"the objective needs {lacks}, which {pair} does not give; choose --encoder images/vision_transformer"
@@ -137,7 +137,12 @@ def multicrop(
 
 def _masked(needs: Needs, network: Normalised) -> bool:
     """Whether large views are masked: where the objective must have it, or likes to leave patches out and the encoder can."""
-    return needs.masks or (needs.drops and network.reads_masks)
+    return needs.masks or (needs.drops and _reads(needs, network))
+
+
+def _reads(needs: Needs, network: Normalised) -> bool:
+    """Whether the encoder reads masks of the kind that the objective likes best."""
+    return ("drop" if needs.drops else "token") in network.masks
 
 
 def _masks(needs: Needs, rate: tuple[float, float] | None) -> dict[str, Any]:
