@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import multiprocessing
 import os
 import shlex
 import statistics
-import subprocess
 import sys
-import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ TRAINED, UNTRAINED, RAW = "trained encoder", "random encoder", "raw features"
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One `anyview pretrain` and one `anyview evaluate`, each in a process of one thread.
+    """One `anyview pretrain` and one `anyview evaluate`.
 
     recipe: its name and flags, as typed. folder: where the run is kept; its summary lies beside it.
     """
@@ -88,22 +89,23 @@ class Done(NamedTuple):
 
 
 def execute(command: str) -> Done:
-    """Run a command in a process of one thread; ends the program with the command's own words when it fails."""
-    program = [sys.executable, "-m", *shlex.split(command)]
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as words:
-        process = subprocess.Popen(program, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=output, stderr=words)
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0), words.seek(0)
-        if process.returncode:
-            raise SystemExit(f"{command}\n{words.read()}")
-        return Done(output.read(), used.ru_utime + used.ru_stime)
+    """Run a command as `anyview` would, in this process; ends the program with the command's own words when it fails."""
+    from anyview.__main__ import main
+
+    output, words = io.StringIO(), io.StringIO()
+    began = time.process_time()
+    with redirect_stdout(output), redirect_stderr(words):
+        code = main(shlex.split(command)[1:])
+    if code:
+        raise SystemExit(f"{command}\n{words.getvalue()}")
+    return Done(output.getvalue(), time.process_time() - began)
 
 
 def make(runs: Sequence[StudyRun], jobs: int) -> list[dict[str, Any]]:
-    """The results of all runs, in order; those that are missing are made, `jobs` at a time."""
+    """The results of all runs, in order; those that are missing are made, `jobs` at a time, each in a process of one thread."""
     missing = [run for run in runs if not run.summary.exists()]
-    with ThreadPoolExecutor(jobs) as pool:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         for position, (run, result) in enumerate(zip(missing, pool.map(StudyRun.result, missing), strict=True), start=1):
             told = ", ".join(f"{name} {mean_score(result, TRAINED, name):.1f}" for name in result["scores"][TRAINED])
             print(f"{position}/{len(missing)} {run.folder}: {told}, {result['seconds']:.0f} s", file=sys.stderr, flush=True)
