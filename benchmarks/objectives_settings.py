@@ -1,4 +1,6 @@
-"""How each objective is run by `benchmarks/objectives.py`: widths that suit 8,000 small images, and what else differs from the defaults."""
+"""How each objective is run by `benchmarks/objectives.py`: widths that suit a few thousand small images, and what else differs from the
+defaults and from the data set's preset.
+"""
 
 from __future__ import annotations
 
@@ -25,23 +27,27 @@ PAIR = {
 }
 CROPS = {
     "swav": "--objective.hidden 256 --objective.width 64 --objective.prototypes 200",
-    "dino": "--objective.hidden 256 --objective.width 64 --objective.prototypes 256 --objective.momentum 0.9",
+    "dino": "--lr 0.3 --objective.hidden 256 --objective.width 64 --objective.prototypes 1024 --objective.norm true "
+    "--objective.centering sinkhorn --objective.momentum 0.95",
     "msn": "--objective.hidden 256 --objective.width 64 --objective.prototypes 200 --objective.momentum 0.98",
-    "ibot": "--encoder images/vision_transformer --encoder.patch 4 --encoder.dim 96 --encoder.depth 4 --encoder.heads 4 "
-    "--objective.hidden 256 --objective.width 64 --objective.prototypes 256 --objective.momentum 0.9",
+    "ibot": "--optimizer adamw --lr 1e-3 {transformer} --objective.hidden 256 --objective.width 64 --objective.prototypes 1024 "
+    "--objective.momentum 0.98",
 }
 MASKED = {
-    "masked_reconstruction": "--objective.width 64 --objective.depth 2 --objective.heads 4",
-    "data2vec": "--objective.momentum 0.99",
-    "i_jepa": "--objective.width 64 --objective.depth 2 --objective.momentum 0.99",
+    "masked_reconstruction": "--lr 2e-3 --objective.width 64 --objective.depth 1 --objective.heads 4",
+    "data2vec": "--lr 1e-3 --mask-rate 0.4 --objective.momentum 0.998 --objective.final_momentum 1.0",
+    "i_jepa": "--lr 2e-3 --objective.width 64 --objective.depth 1 --objective.heads 4 --objective.momentum 0.998",
 }
+EPOCHS = {"mnist": {"pair": 6, "multicrop": 6, "masked": 12}, "digits": {"pair": 10, "multicrop": 20, "masked": 60}}
+TRANSFORMER = "--encoder images/vision_transformer --encoder.patch {patch} --encoder.dim {dim} --encoder.depth {depth} --encoder.heads 4"
+TRANSFORMERS = {"mnist": TRANSFORMER.format(patch=7, dim=128, depth=3), "digits": TRANSFORMER.format(patch=2, dim=96, depth=2)}
 
 
 def settings(data: str) -> dict[str, str]:
     """The recipe and its flags by objective, as typed behind `anyview pretrain`."""
-    by_recipe = {"images/pair --epochs 6": PAIR, "images/multicrop": CROPS, "images/masked": MASKED}
     return {
-        name: f"{recipe} --data {data} --objective core/{name} {flags}"
-        for recipe, table in by_recipe.items()
+        name: f"images/{recipe} --data {data} --epochs {EPOCHS[data][recipe]} --objective core/{name} "
+        + flags.format(transformer=TRANSFORMERS[data])
+        for recipe, table in (("pair", PAIR), ("multicrop", CROPS), ("masked", MASKED))
         for name, flags in table.items()
     }

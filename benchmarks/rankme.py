@@ -15,7 +15,7 @@ from typing import Any
 from scipy.stats import spearmanr
 from study import TRAINED, StudyRun, figure, make, mean_score, show, spread, study_parser
 
-RECIPE = "images/pair --data mnist --epochs 5"
+RECIPE = "images/pair --data mnist --epochs 3"
 BARLOW_TWINS = {"redundancy": 0.004, "width": 256, "lr": 0.1}
 VICREG = {"covariance": 1.0, "width": 256, "lr": 0.1}
 VARIED: dict[str, dict[str, list[float]]] = {

@@ -22,11 +22,11 @@ from anyview_images.views import AugmentationName, Transformed, augmentation_row
 from anyview_images.vision_transformer import VisionTransformer, patchify
 
 TINY = functools.partial(VisionTransformer, patch=2, dim=96, depth=2, heads=4, pool="mean")
-NARROW = functools.partial(VisionTransformer, patch=4, dim=96, depth=4, heads=4, pool="mean")
+NARROW = functools.partial(VisionTransformer, patch=7, dim=128, depth=3, heads=4, pool="mean")
 SMALL_DECODER = functools.partial(MaskedReconstruction, width=64, depth=1, heads=4)
 PRESETS = {
     "digits": {"encoder": TINY, "augmentation": "digits", "mask_rate": 0.5, "batch_size": 128, "epochs": 30, "lr": 5e-3},
-    "mnist": {"encoder": NARROW, "augmentation": "digits", "batch_size": 128, "epochs": 10, "lr": 2e-3},
+    "mnist": {"encoder": NARROW, "augmentation": "digits", "batch_size": 128, "epochs": 20, "lr": 2e-3},
 }
 
 
