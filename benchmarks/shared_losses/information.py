@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from anyview.objectives.barlow_twins import barlow_twins_loss
 from anyview.objectives.gram import off_diagonal
 from anyview.objectives.lejepa import lejepa_terms, sigreg
-from anyview.objectives.tico import follow_moment, tico_terms
+from anyview.objectives.tico import second_moment, tico_terms
 from anyview.objectives.vicreg import vicreg_loss
 from anyview.objectives.vicregl import TokenMap, both_ways, global_terms, pair_terms
 from anyview.objectives.w_mse import w_mse_loss, whiten
@@ -90,8 +90,8 @@ def _tico_forms(width: int) -> tuple[Callable[[], Form], list[Theirs]]:
         moment = torch.zeros(width, width)
 
         def loss(first: Tensor, second: Tensor) -> Tensor:
+            moment.lerp_(second_moment(first), 0.1)
             terms = tico_terms(first, second, moment)
-            follow_moment(moment, first)
             return terms["invariance"] + 8 * terms["contrast"]
 
         return loss
@@ -102,7 +102,7 @@ def _tico_forms(width: int) -> tuple[Callable[[], Form], list[Theirs]]:
 
     def ours_with_their_matrix(first: Tensor, second: Tensor) -> Tensor:
         unit = torch.cat([normalize(z.detach(), dim=1) for z in (first, second)])
-        terms = tico_terms(first, second, 0.1 * unit.T.cov(), decay=1.0)
+        terms = tico_terms(first, second, 0.1 * unit.T.cov())
         return 2 * terms["invariance"] + 20 * terms["contrast"]
 
     why = "twice the invariance, weight 20, and a matrix of centred covariances of both views where the paper has second moments of one"

@@ -75,9 +75,9 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
     places = torch.arange(len(queries), device=queries.device)
 
     def losses(own: slice) -> Tensor:
-        return nn.functional.cross_entropy(products(queries[own], keys), places[own], reduction="none")
+        return nn.functional.cross_entropy(products(queries[own], keys), places[own], reduction="sum")[None]
 
-    return in_blocks(losses, len(queries), len(keys)).mean()
+    return in_blocks(losses, len(queries), len(keys)).sum() / len(queries)
 
 
 def blocks(rows: int, columns: int) -> list[slice]:
@@ -87,7 +87,7 @@ def blocks(rows: int, columns: int) -> list[slice]:
 
 
 def in_blocks(losses: Callable[[slice], Tensor], rows: int, columns: int) -> Tensor:
-    """The losses of all rows, (rows,), of which `losses` makes those of a slice from a matrix with `columns` columns.
+    """The losses of all rows, (rows,), or a sum for each slice, which `losses` makes from a matrix with `columns` columns.
 
     Of several slices, each one's matrix is made again in the backward pass and not kept until then.
 

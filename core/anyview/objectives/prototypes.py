@@ -99,7 +99,7 @@ def swapped_cross_entropy(targets: Sequence[Tensor], logits: Sequence[Tensor], t
         wanted = every if seen >= len(targets) else _sum(others) if others else None
         if wanted is not None:
             terms.append(cross_entropy(wanted, row, temperature))
-    return torch.stack(terms).sum(0) / pairs
+    return _sum(terms) / pairs
 
 
 def _sum(parts: Sequence[Tensor]) -> Tensor:

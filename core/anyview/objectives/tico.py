@@ -21,62 +21,48 @@ from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.schedules import Cosine
 
 
+@torch.no_grad()
 def second_moment(rows: Tensor) -> Tensor:
     """The mean of z zᵀ over rows z that are given unit length, (D, D), without gradient; rows: (M, D).
 
     >>> second_moment(torch.tensor([[3.0, 0.0], [0.0, 5.0]])).tolist()
     [[0.5, 0.0], [0.0, 0.5]]
     """
-    return follow_moment(full(rows).new_zeros(rows.shape[1], rows.shape[1]), rows, decay=0.0)
-
-
-@torch.no_grad()
-def follow_moment(moment: Tensor, rows: Tensor, decay: float = 0.9) -> Tensor:
-    """Turn `moment`, (D, D), into decay·moment + (1 - decay)·(second moment of rows), and return it; rows: (M, D).
-
-    >>> follow_moment(torch.eye(2), torch.tensor([[3.0, 0.0]]), decay=0.5).tolist()
-    [[1.0, 0.0], [0.0, 0.5]]
-    """
-    unit = normalize(rows.to(moment), dim=1, eps=1e-12)
+    unit = normalize(full(rows), dim=1, eps=1e-12)
     with full_products(rows.device):
-        return moment.addmm_(unit.T, unit, beta=decay, alpha=(1 - decay) / len(rows))
+        return (unit / len(unit)).T @ unit
 
 
-def tico_terms(rows: Tensor, target: Tensor, before: Tensor, decay: float = 0.9) -> dict[str, Tensor]:
-    """The terms before weighting: "invariance", 1 - cos, and "contrast", zᵀCz with C = decay·before + (1 - decay)·(second moment of rows).
+def tico_terms(rows: Tensor, target: Tensor, moment: Tensor) -> dict[str, Tensor]:
+    """The terms before weighting: "invariance", 1 - cos, and "contrast", zᵀCz; both are means over rows.
 
-    rows: (M, D) of the student, z when they have unit length. target: (M, D) of the teacher's other view, without gradient. before: (D, D)
-    the second moments of earlier batches, averaged. Both terms are means over rows. C has no gradient, the z on either side of it do.
-
-    With M < D the matrix C is not made: the batch's part of it meets the rows in M x M products.
+    rows: (M, D) of the student, z when they have unit length. target: (M, D) of the teacher's other view, without gradient. moment: C,
+    (D, D), symmetric: the second moments of this batch's rows and of earlier batches', averaged. It has no gradient, the z on either side
+    of it do.
 
     >>> z = torch.tensor([[1.0, 0.0]]).expand(4, 2)
-    >>> {name: round(float(term), 4) for name, term in tico_terms(z, z, torch.zeros(2, 2)).items()}
+    >>> {name: round(float(term), 4) for name, term in tico_terms(z, z, 0.1 * second_moment(z)).items()}
     {'invariance': 0.0, 'contrast': 0.1}
     """
     unit, other = (normalize(full(z), dim=1, eps=1e-12) for z in (rows, target.detach()))
-    return {"invariance": 1 - (unit * other).sum(1).mean(), "contrast": _Contrast.apply(unit, before.to(unit), decay)}
+    return {"invariance": 1 - (unit * other).sum(1).mean(), "contrast": _Contrast.apply(unit, moment.detach().to(unit))}
 
 
 class _Contrast(torch.autograd.Function):
     """The mean of zᵀCz over unit rows z. C is symmetric and fixed, so that the forward pass's product, Cz, is half of the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, unit: Tensor, before: Tensor, decay: float) -> Tensor:
-        share = (1 - decay) / len(unit)
+    def forward(ctx: Any, unit: Tensor, moment: Tensor) -> Tensor:
         with full_products(unit.device):
-            if len(unit) < unit.shape[1]:
-                turned = (unit @ before).mul_(decay).addmm_(unit @ unit.T, unit, alpha=share)
-            else:
-                turned = unit @ torch.addmm(before, unit.T, unit, beta=decay, alpha=share)
+            turned = unit @ moment
         ctx.save_for_backward(turned)
         return (unit * turned).sum(1).mean()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (turned,) = ctx.saved_tensors
-        return turned * (2 * gradients[0] / len(turned)), None, None
+        return turned * (2 * gradients[0] / len(turned)), None
 
 
 class TiCo(Objective):
@@ -114,14 +100,15 @@ class TiCo(Objective):
         first, second = step.seen_whole[:2]
         rows = gather_rows(self.project(step.encode(first).rows))
         target = gather_rows(self.teacher_project(step.encode(second, teacher=True).rows))
+        own = second_moment(rows)
         if self.training:
-            self._seen[id(step)] = rows.detach()
-        terms = tico_terms(rows, target, self.moment, self.decay)
+            self._seen[id(step)] = own
+        terms = tico_terms(rows, target, self.moment.to(own).lerp(own, 1 - self.decay))
         return Losses(invariance=terms["invariance"], contrast=self.contrast * terms["contrast"])
 
     def after_step(self, step: Step) -> None:
         if id(step) in self._seen:
-            follow_moment(self.moment, self._seen.pop(id(step)), self.decay)
+            self.moment.lerp_(self._seen.pop(id(step)).to(self.moment), 1 - self.decay)
 
     def collapse_line(self, rows: int) -> float:
         return self.contrast
