@@ -25,10 +25,11 @@ def main() -> None:
     parser = study_parser(__doc__, "runs/objectives")
     parser.add_argument("--data", choices=("mnist", "digits"), default="mnist")
     parser.add_argument("--only", nargs="+", help="these objectives alone")
+    parser.add_argument("--epochs", type=int, help="passes over the training images, instead of each recipe's own")
     options = parser.parse_args()
-    recipes = settings(options.data)
+    recipes = settings(options.data, options.epochs)
     names = options.only or list(recipes)
-    folder = options.out / options.data
+    folder = options.out / (f"{options.data}-{options.epochs}" if options.epochs else options.data)
     runs = {
         name: [run(recipes[name], folder / f"{name}-{seed}", seed, seed == options.seeds[0]) for seed in options.seeds] for name in names
     }

@@ -43,10 +43,10 @@ TRANSFORMER = "--encoder images/vision_transformer --encoder.patch {patch} --enc
 TRANSFORMERS = {"mnist": TRANSFORMER.format(patch=7, dim=128, depth=3), "digits": TRANSFORMER.format(patch=2, dim=96, depth=2)}
 
 
-def settings(data: str) -> dict[str, str]:
-    """The recipe and its flags by objective, as typed behind `anyview pretrain`."""
+def settings(data: str, epochs: int | None = None) -> dict[str, str]:
+    """The recipe and its flags by objective, as typed behind `anyview pretrain`; epochs: in place of those above."""
     return {
-        name: f"images/{recipe} --data {data} --epochs {EPOCHS[data][recipe]} --objective core/{name} "
+        name: f"images/{recipe} --data {data} --epochs {epochs or EPOCHS[data][recipe]} --objective core/{name} "
         + flags.format(transformer=TRANSFORMERS[data])
         for recipe, table in (("pair", PAIR), ("multicrop", CROPS), ("masked", MASKED))
         for name, flags in table.items()
