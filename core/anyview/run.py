@@ -206,7 +206,7 @@ class Run:
         metrics: Sequence[str] = (),
         device: str = "auto",
     ) -> list[Result]:
-        """Scores of the frozen encoder, each beside the same encoder untrained and the raw features, by one probe on one split.
+        """Scores of the frozen encoder, each beside the same encoder untrained, the raw features and the data's own controls, on one split.
 
         protocols: names of evaluations; None = linear where there are labels, else none. data: as in `open`. seeds: how many.
         options: by protocol; they win over the recipe's own probe settings. metrics: label-free metrics that cost more than the spectrum
@@ -234,8 +234,9 @@ class Run:
         summary |= more_label_free(metrics, trained(0), shown)
         fresh, raw = UntrainedEncoder(self.fresh_encoder, source, **context), RawFeatures(source, **context)
         columns: dict[str, Rows] = {TRAINED: trained, RANDOM: fresh, RAW: raw}
-        split = partial(any_split, source)
-        results = [evaluate_rows(columns, source.labels, split, protocol, range(seeds), chosen) for protocol, chosen in asked.items()]
+        columns |= {name: RawFeatures(source, control=name, **context) for name in source.controls()}
+        split, beside = partial(any_split, source), source.baselines()
+        results = [evaluate_rows(columns, source.labels, split, one, range(seeds), chosen, beside) for one, chosen in asked.items()]
         found = {result.protocol: result.to_dict() for result in results}
         before = self.evaluation(source)
         kept = before["label_free"] if before.get("fingerprint") == source.fingerprint() else {}
