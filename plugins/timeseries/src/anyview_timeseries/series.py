@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from anyview.data.source import Batch, Epoch, Source, fingerprint
+from anyview.data.source import Batch, Epoch, Predictor, Source, fingerprint
 from anyview.data.splits import Split
 from anyview.errors import UserError
 from anyview.views.draws import derive_seed
 from anyview.views.view import View
+from anyview_timeseries.rocket import minirocket
 from anyview_timeseries.shifts import SHIFTS
+from anyview_timeseries.spectra import log_spectrum, statistics, tapered_spectrum
 
 CLEAN_NUMBERS = 2**22
 """Most numbers that one clean view holds: a wavelet map or the first feature maps of a network take fifty times as much memory."""
+SHORTEST_SPECTRUM = 8
+MOST_FOR_ROCKET = 30_000
 APART = ("subject", "trial", "series")
 """What splits keep apart: the first of these that the data has."""
 
@@ -63,6 +67,7 @@ class SeriesSource(Source):
     ) -> None:
         self.name, self.published, self.rate, self.band, self.labelled = name, published, rate, band, labelled
         self.notes = dict(notes or {})
+        self._answered: dict[tuple[int, str], np.ndarray] = {}
         self.windows = checked_windows(windows, name)
         self._describe_samples(self.windows.shape[1], self.windows.shape[2], len(self.windows), labels, groups, ids)
         self.train_rows = self._default_rows() if train_rows is None else train_rows
@@ -117,6 +122,31 @@ class SeriesSource(Source):
     def features(self) -> np.ndarray:
         """(N, C T) the values themselves; missing ones are 0."""
         return torch.cat([view.data.flatten(1).nan_to_num(0.0) for view in self.clean()]).numpy()
+
+    def controls(self) -> Mapping[str, Callable[[], np.ndarray]]:
+        """Spectra and statistics of each window, (N, F); none where windows are too short for a spectrum."""
+        if self.shape["length"] < SHORTEST_SPECTRUM:
+            return {}
+        return {
+            "log spectrum": lambda: self._over(lambda x: log_spectrum(x, self.rate, self.band)),
+            "tapered spectrum": lambda: self._over(lambda x: tapered_spectrum(x, self.rate, self.band)),
+            "statistics + spectrum": lambda: self._over(statistics),
+        }
+
+    def baselines(self) -> Mapping[str, Predictor]:
+        """MiniRocket with ridge regression, where aeon is installed."""
+        return {"MiniRocket": self._minirocket}
+
+    def _minirocket(self, train: Tensor, labels: np.ndarray, seed: int) -> np.ndarray:
+        if len(self) > MOST_FOR_ROCKET:
+            raise UserError(f"MiniRocket holds 10,000 features of every window, which is too much for {len(self)}")
+        key = (seed, fingerprint(train, labels))
+        if key not in self._answered:
+            self._answered[key] = minirocket(self.take(torch.arange(len(self))).numpy(), train, labels, seed)
+        return self._answered[key]
+
+    def _over(self, features: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        return np.concatenate([features(view.data.numpy()) for view in self.clean()])
 
     def fingerprint(self) -> str:
         return fingerprint(self.windows, self.labels, self.train_rows, *self.members.values())
