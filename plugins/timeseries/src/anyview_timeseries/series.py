@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from anyview_timeseries.rocket import minirocket
+from anyview_timeseries.shifts import SHIFTS
+from anyview_timeseries.spectra import log_spectrum, statistics, tapered_spectrum
 from torch import Tensor
 
 from anyview.data.source import Batch, Epoch, Predictor, Source, fingerprint
@@ -15,16 +18,14 @@ from anyview.data.splits import Split
 from anyview.errors import UserError
 from anyview.views.draws import derive_seed
 from anyview.views.view import View
-from anyview_timeseries.rocket import minirocket
-from anyview_timeseries.shifts import SHIFTS
-from anyview_timeseries.spectra import log_spectrum, statistics, tapered_spectrum
 
 CLEAN_NUMBERS = 2**22
 """Most numbers that one clean view holds: a wavelet map or the first feature maps of a network take fifty times as much memory."""
 SHORTEST_SPECTRUM = 8
 MOST_FOR_ROCKET = 30_000
-APART = ("subject", "trial", "series")
-"""What splits keep apart: the first of these that the data has."""
+APART = ("subject", "trial", "series", "block")
+"""What splits keep apart: the first of these that there are three of at least; blocks are stretches of a long recording."""
+FEWEST = 3
 
 
 class SeriesSource(Source):
@@ -32,11 +33,14 @@ class SeriesSource(Source):
 
     windows: NaN where a value is missing and the user asked for a mask. labels: (N,) classes, as words or whole numbers (empty words and
     negative numbers are unlabelled), numbers to be predicted (floats, NaN is unlabelled), or (N, L) yes/no answers. groups: by name
-    ("subject", "trial", "series"), (N,) words or numbers, given to views as ids; splits keep the first of these apart. ids: (N,) what the
-    input calls its windows. published: the data's own split. train_rows: (n,) the windows that pre-training is shown, by default the
-    training part of a published split, else all; clean views, labels and features are of all N. rate: samples a second (Hz). band: lowest
-    and highest frequency (Hz) that say something of the labels, for spectral controls. labelled: batches carry labels. notes: facts for
-    `describe`. `group_names` holds what the numbers of a group mean, `class_names` what those of words do.
+    ("subject", "trial", "series"), (N,) words or numbers, given to views as ids; splits keep the first of these apart that there are
+    three of. ids: (N,) what the input calls its windows. published: the data's own split. train_rows: (n,) the windows that pre-training
+    is shown, by default the training part of a published split, else all; clean views, labels and features are of all N. rate: samples a
+    second (Hz). band: lowest and highest frequency (Hz) that say something of the labels, for spectral controls. labelled: batches carry
+    labels. notes: facts for `describe`.
+
+    `group_names` holds what the numbers of a group mean, `class_names` what those of words do, `scaling` the mean and deviation (C,) that
+    channels were brought to 0 and 1 by, if they were.
 
     An epoch is a fresh order of the training windows in batches of equal size; what does not fill a last batch waits for the next epoch.
     Raises UserError for windows of another shape, infinite numbers, and labels, groups or ids of another length.
@@ -78,8 +82,9 @@ class SeriesSource(Source):
         numbered = {key: group_numbers(values, count, f"{key}s of {self.name!r}") for key, values in (groups or {}).items()}
         self.members = {key: numbers for key, (numbers, _) in numbered.items()}
         self.group_names = {key: names for key, (_, names) in numbered.items()}
-        apart = next((key for key in APART if key in self.members), next(iter(self.members), None))
-        self.groups = None if apart is None else self.members[apart]
+        apart = next((key for key in APART if len(self.group_names.get(key, ())) >= FEWEST), next(iter(self.members), None))
+        self.groups, self.kept_apart = (None, None) if apart is None else (self.members[apart], apart)
+        self.scaling: tuple[Tensor, Tensor] | None = None
         self.ids = None if ids is None else list(ids)
         if self.ids is not None and len(self.ids) != count:
             raise UserError(f"the ids of {self.name!r} are {len(self.ids)} and the windows {count}; give one for each window")
@@ -172,7 +177,7 @@ class SeriesSource(Source):
             facts["rate"] = f"{self.rate:g} Hz"
         if self.labels is not None and self.labels.ndim == 1:
             facts |= _label_facts(self.labels)
-        facts |= {f"{key}s" if key != "series" else key: len(names) for key, names in self.group_names.items()}
+        facts |= {f"{key}s" if key != "series" else key: len(names) for key, names in self.group_names.items() if key in told(self)}
         if self.published is not None:
             facts["split"] = self.published.name
         if len(self.train_rows) < len(self):
@@ -184,6 +189,11 @@ class SeriesSource(Source):
 
     def _of(self, index: Tensor) -> dict[str, Tensor] | None:
         return {key: numbers[index] for key, numbers in self.members.items()} or None
+
+
+def told(source: SeriesSource) -> list[str]:
+    """Names of the groups that `describe` tells: blocks only where splits keep them apart."""
+    return [key for key in source.members if key != "block" or source.kept_apart == "block"]
 
 
 def checked_windows(windows: Tensor | np.ndarray, name: str) -> Tensor:

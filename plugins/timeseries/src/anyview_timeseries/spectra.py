@@ -32,7 +32,7 @@ def filled(windows: np.ndarray) -> np.ndarray:
 def within(length: int, rate: float | None, band: Band) -> np.ndarray:
     """Which of the T // 2 + 1 frequencies lie within a band (Hz), all but the constant one without a band or a rate (Hz).
 
-    >>> within(200, 25.0, (0.25, 4.0)).sum()
+    >>> int(within(200, 25.0, (0.25, 4.0)).sum())
     31
     """
     frequencies = np.fft.rfftfreq(length, 1 / (rate or 1.0))
@@ -52,7 +52,7 @@ def tapered_spectrum(windows: np.ndarray, rate: float | None = None, band: Band 
 
 
 def statistics(windows: np.ndarray, bins: int = 16) -> np.ndarray:
-    """Mean, standard deviation and the logarithms of the first `bins` magnitudes above the constant one, of every channel, (N, C (2 + bins)).
+    """Mean, deviation and the logarithms of the first `bins` magnitudes above the constant one, of every channel, (N, C (2 + bins)).
 
     >>> statistics(np.random.default_rng(0).normal(size=(5, 3, 64))).shape
     (5, 54)
