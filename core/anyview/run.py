@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -21,7 +21,7 @@ from anyview.data.source import Outline, Source
 from anyview.encoders.encoder import Encoder
 from anyview.errors import UserError, unknown
 from anyview.evaluation.augmented import AugmentedRows, augmented_rows
-from anyview.evaluation.embedding import choose_device, embed
+from anyview.evaluation.embedding import choose_device, embed, embed_in_parts
 from anyview.evaluation.label_free import label_free
 from anyview.evaluation.protocol import RANDOM, RAW, TRAINED, Result, Rows, check_options, evaluate_rows
 from anyview.evaluation.protocol_data import any_split
@@ -170,6 +170,10 @@ class Run:
         device: cpu, cuda, mps or auto, which is an accelerator where there is one.
         """
         return embed(self.embedder, self.open(data), batch_size=batch_size, device=choose_device(device))
+
+    def embed_in_parts(self, data: Any = None, *, batch_size: int = 1024, device: str = "auto") -> Iterator[np.ndarray]:
+        """The rows of `embed`, (n, D) float32 at a time, made as they are taken: for data that does not fit into memory."""
+        return embed_in_parts(self.embedder, self.open(data), batch_size=batch_size, device=choose_device(device))
 
     @property
     def view_maker(self) -> ViewMaker:
