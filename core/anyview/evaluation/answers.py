@@ -69,7 +69,7 @@ def of_numbers(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """
     truth, predicted = truth.astype(np.float64), predicted.astype(np.float64)
     error = predicted - truth
-    varies = truth.std() > 0 and predicted.std() > 0
+    varies = np.ptp(truth) > 0 and np.ptp(predicted) > 0
     found = {
         "mae": float(np.abs(error).mean()),
         "rmse": float(np.sqrt(np.square(error).mean())),

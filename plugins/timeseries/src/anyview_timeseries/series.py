@@ -169,7 +169,13 @@ class SeriesSource(Source):
 
     def split(self, seed: int) -> Split:
         """The published split, else one drawn with the seed: by subject (trial, series) where there are any, else by class."""
-        return super().split(seed) if self.published is None else self.published
+        if self.published is not None:
+            return self.published
+        count = len(self.group_names[self.kept_apart]) if self.kept_apart else FEWEST
+        if self.labels is not None and count < FEWEST:
+            found = f"{self.name!r} has {count} {self.kept_apart}{'s' if count > 1 else ''}"
+            raise UserError(f"{found}, and a split that keeps them apart needs {FEWEST}; give more, or cut windows with --reading.length")
+        return super().split(seed)
 
     def describe(self) -> dict[str, Any]:
         facts = super().describe()

@@ -1,0 +1,39 @@
+"""Time series: what this plugin brings; nothing is imported until it is used."""
+
+from __future__ import annotations
+
+from anyview.plugins import hookimpl
+
+api = 1
+install = "anyview[timeseries]"
+
+
+@hookimpl
+def datasets() -> dict[str, str]:
+    """Time series by name; a path to the user's own works everywhere as well."""
+    archive = {
+        "ArrowHead": "arrow_head",
+        "BasicMotions": "basic_motions",
+        "Coffee": "coffee",
+        "ECG200": "ecg200",
+        "FaceFour": "face_four",
+        "GunPoint": "gun_point",
+        "ItalyPowerDemand": "italy_power_demand",
+        "Lightning7": "lightning7",
+        "Plane": "plane",
+    }
+    at_hand = ("chirps", "ieee_spc12", "uci_har_subset", "watch_exercises", "monkey_reach_chewie1")
+    brought = ("ieee_spc22", "dalia", "hhar", "usc_had", "uci_har", "clemson", "cpsc2018", "chapman", "sleep_edf")
+    names = {**{name: name for name in (*at_hand, *brought)}, **archive}
+    return {name: f"anyview_timeseries.datasets_named:{function}" for name, function in names.items()}
+
+
+@hookimpl
+def evaluations() -> dict[str, str]:
+    """Protocols that predict a number, and those of classes that series were published with."""
+    return {
+        "heart_rate": "anyview_timeseries.evaluations:heart_rate",
+        "step_count": "anyview_timeseries.evaluations:step_count",
+        "rbf_svm": "anyview_timeseries.evaluations_classes:rbf_svm",
+        "reach_angle": "anyview_timeseries.evaluations_classes:reach_angle",
+    }
