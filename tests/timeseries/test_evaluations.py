@@ -8,10 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from anyview_timeseries import datasets_named
-from anyview_timeseries.evaluations import heart_rate, softmax_probe, step_count
-from anyview_timeseries.evaluations_classes import angular_scores, fit_svm, rbf_svm, reach_angle
-from anyview_timeseries.series import SeriesSource
 
 from anyview.data.splits import Split
 from anyview.errors import UserError
@@ -19,6 +15,10 @@ from anyview.evaluation.logistic import logistic
 from anyview.evaluation.protocol import RAW, TRAINED, Result, evaluate_rows
 from anyview.evaluation.protocol_data import ProtocolData, any_split
 from anyview.evaluation.subject import RawFeatures
+from anyview_timeseries import datasets_named
+from anyview_timeseries.evaluations import heart_rate, softmax_probe, step_count
+from anyview_timeseries.evaluations_classes import angular_scores, fit_svm, rbf_svm, reach_angle
+from anyview_timeseries.series import SeriesSource
 
 RATE = 25.0
 

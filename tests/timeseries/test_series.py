@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from anyview_timeseries.series import SeriesSource
-from anyview_timeseries.shifts import SHIFTS
 
 from anyview.data.source import Epoch
 from anyview.data.splits import Split
 from anyview.errors import UserError
 from anyview.testing import check_source
+from anyview_timeseries.series import SeriesSource
+from anyview_timeseries.shifts import SHIFTS
 
 WINDOWS = torch.randn(30, 2, 40, generator=torch.Generator().manual_seed(0))
 LABELS = np.array(["walk", "rest", "run"] * 10)

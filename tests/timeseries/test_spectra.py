@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from anyview_timeseries.spectra import filled, log_spectrum, magnitudes, peak, statistics, tapered_spectrum, within
 
 TIME = np.arange(200) / 25

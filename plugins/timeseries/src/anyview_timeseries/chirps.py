@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from anyview_timeseries.readers import Raw
 
 BANDS = ((1.0, 2.0), (2.0, 4.0), (4.0, 8.0), (8.0, 16.0))

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from anyview_timeseries.repair import JUMP, SAME_RATE
-from anyview_timeseries.tables import Columns, found_columns, tables
 
 from anyview.data.roots import cache_root
 from anyview.errors import UserError
+from anyview_timeseries.repair import JUMP, SAME_RATE
+from anyview_timeseries.tables import Columns, dates, found_columns, tables
 
 BLOCK_BYTES = 2**24
 BATCH_ROWS = 2**17
@@ -212,10 +212,7 @@ def _numbers(frame: Any, path: Path) -> np.ndarray:
 def _stamps(column: Any, path: Path) -> np.ndarray:
     """Times in seconds, (n,) float64, from any origin."""
     if column.dtype.kind not in "iufM":
-        try:
-            column = tables().to_datetime(column)
-        except (ValueError, TypeError) as error:
-            raise UserError(f"the times of {str(path)!r} are neither numbers nor dates ({error}); give seconds or dates") from error
+        column = dates(column, repr(str(path)))
     values = column.astype("int64").to_numpy() / _per_second(column) if column.dtype.kind == "M" else column.to_numpy(dtype=np.float64)
     if not np.isfinite(values).all():
         raise UserError(f"some times of {str(path)!r} are missing; give every row one, or drop the rows")

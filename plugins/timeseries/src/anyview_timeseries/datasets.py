@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
+
+from anyview.data.roots import data_root
+from anyview.data.source import Source
+from anyview.errors import UserError, unknown
 from anyview_timeseries.readers import READERS, Raw, read_archive, read_npz
 from anyview_timeseries.recording import open_recording, streams
 from anyview_timeseries.repair import Preparation
 from anyview_timeseries.series import SeriesSource
 from anyview_timeseries.tables import SUFFIXES, Columns, read_folder, read_table
 from anyview_timeseries.windows import prepare
-from torch import Tensor
-
-from anyview.data.roots import data_root
-from anyview.data.source import Source
-from anyview.errors import UserError, unknown
 
 Reading = dict[str, Any] | None
 """A recipe's parameter `reading`: options of `open_series`, given on a command line as `--reading.length 200`."""

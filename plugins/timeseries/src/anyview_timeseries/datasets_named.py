@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from anyview.data.roots import data_root
+from anyview.data.splits import Split
+from anyview.errors import UserError, unknown
 from anyview_timeseries.chirps import make_chirps
 from anyview_timeseries.datasets import of
 from anyview_timeseries.readers import Raw, load_npz, read_npz
 from anyview_timeseries.repair import Preparation
 from anyview_timeseries.series import SeriesSource
 from anyview_timeseries.windows import hold_out, prepare, scale
-
-from anyview.data.roots import data_root
-from anyview.data.splits import Split
-from anyview.errors import UserError, unknown
 
 HEART_BAND = (0.25, 4.0)
 """15 to 240 beats a minute, in Hz."""

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from anyview_timeseries.series import SeriesSource
-from anyview_timeseries.spectra import peak
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -16,6 +14,8 @@ from anyview.errors import UserError
 from anyview.evaluation.limits import Limits
 from anyview.evaluation.protocol import Scores, protocol
 from anyview.evaluation.protocol_data import ProtocolData, mean_of_train
+from anyview_timeseries.series import SeriesSource
+from anyview_timeseries.spectra import peak
 
 PROBE_BATCH = 1024
 LIMITS = {"bins": Limits(at_least=2), "lr": Limits(above=0), "epochs": Limits(at_least=1)}

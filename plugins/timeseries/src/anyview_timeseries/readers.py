@@ -115,6 +115,8 @@ def read_tsv(path: Path) -> Raw:
     series, labels = [], []
     for number, line in _lines(path):
         label, *values = re.split(r"[\t,]", line) if "\t" in line or "," in line else line.split()
+        if not values:
+            raise UserError(f"line {number} of {str(path)!r} has no values; mend the file")
         labels.append(label.strip())
         series.append(_numbers(values, f"line {number} of {str(path)!r}")[None])
     return _archived(path, series, labels)

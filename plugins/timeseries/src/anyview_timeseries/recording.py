@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool1d
+
+from anyview.data.source import Source, fingerprint
+from anyview.errors import UserError
 from anyview_timeseries.conversion import Flat, flat
 from anyview_timeseries.readers import Raw
 from anyview_timeseries.repair import Preparation, check_preparation, chosen_channels, interpolated
 from anyview_timeseries.series import SeriesSource
 from anyview_timeseries.tables import SUFFIXES, Columns
 from anyview_timeseries.windows import blocks, hold_out, window_ids
-from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool1d
-
-from anyview.data.source import Source, fingerprint
-from anyview.errors import UserError
 
 LARGE = 64 * 2**20
 """Bytes from which on a .csv file is not read as a whole."""

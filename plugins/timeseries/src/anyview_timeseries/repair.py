@@ -8,9 +8,9 @@ from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
-from anyview_timeseries.readers import Raw
 
 from anyview.errors import UserError
+from anyview_timeseries.readers import Raw
 
 Missing = Literal["refuse", "interpolate", "mask"]
 Lengths = Literal["refuse", "cut", "pad"]

@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from anyview_timeseries.rocket import minirocket
-from anyview_timeseries.shifts import SHIFTS
-from anyview_timeseries.spectra import log_spectrum, statistics, tapered_spectrum
 from torch import Tensor
 
 from anyview.data.source import Batch, Epoch, Predictor, Source, fingerprint
@@ -18,6 +15,9 @@ from anyview.data.splits import Split
 from anyview.errors import UserError
 from anyview.views.draws import derive_seed
 from anyview.views.view import View
+from anyview_timeseries.rocket import minirocket
+from anyview_timeseries.shifts import SHIFTS
+from anyview_timeseries.spectra import log_spectrum, statistics, tapered_spectrum
 
 CLEAN_NUMBERS = 2**22
 """Most numbers that one clean view holds: a wavelet map or the first feature maps of a network take fifty times as much memory."""

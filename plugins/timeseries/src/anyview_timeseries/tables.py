@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from anyview_timeseries.readers import Raw, as_labels
 
 from anyview.errors import MissingDependencyError, UserError
+from anyview_timeseries.readers import Raw, as_labels
 
 Layout = Literal["auto", "windows", "recording", "long"]
 TIMES = ("time", "timestamp", "t", "datetime", "seconds")
@@ -217,13 +218,20 @@ def _recordings(frame: Any, names: dict[str, str], path: Path) -> Raw:
     return raw
 
 
+def dates(column: Any, where: str) -> Any:
+    """A column of words as dates; raises UserError where they are none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # pandas tells that dates have no common form
+            return tables().to_datetime(column)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"the times of {where} are neither numbers nor dates ({error}); give seconds or dates") from error
+
+
 def seconds(column: Any, where: str) -> np.ndarray:
     """Times as seconds from the first, (T,) float64; raises UserError where they are no times or go back."""
     if column.dtype.kind not in "iufM":
-        try:
-            column = tables().to_datetime(column)
-        except (ValueError, TypeError) as error:
-            raise UserError(f"the times of {where} are neither numbers nor dates ({error}); give seconds or dates") from error
+        column = dates(column, where)
     if column.dtype.kind == "M":
         column = (column - column.iloc[0]).dt.total_seconds()
     values = column.to_numpy(dtype=np.float64)

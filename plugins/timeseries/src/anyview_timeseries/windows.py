@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from anyview.data.splits import Split
+from anyview.errors import UserError
 from anyview_timeseries.readers import Raw
 from anyview_timeseries.repair import (
     Lengths,
@@ -22,9 +25,6 @@ from anyview_timeseries.repair import (
     without_gaps,
 )
 from anyview_timeseries.series import SeriesSource
-
-from anyview.data.splits import Split
-from anyview.errors import UserError
 
 BLOCKS = 20
 """Stretches that one long recording is divided into, which splits keep apart."""
