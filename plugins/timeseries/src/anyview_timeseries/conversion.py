@@ -123,7 +123,7 @@ class _Writer:
             self.last = ()
         else:
             part = frame[keys].astype(str)
-            changed = (part != part.shift()).any(axis=1).to_numpy()
+            changed = (part != part.shift()).any(axis=1).to_numpy(copy=True)
             changed[0] = self.last is None or tuple(part.iloc[0]) != self.last
             starts = np.flatnonzero(changed)
             self.last = tuple(part.iloc[-1])
