@@ -18,6 +18,8 @@ Constant = Literal["refuse", "drop", "keep"]
 Scale = Literal["none", "window", "channel"]
 JUMP = 1.5
 """A step of time this much longer than the usual one is a gap."""
+MANY = 0.05
+"""With a larger share of such steps a series has two rates."""
 SAME_RATE = 0.01
 
 
@@ -100,6 +102,10 @@ def _check_even(raw: Raw, steps: Sequence[float], usual: float, name: str) -> No
             raise UserError(f"the series of {name!r} have mixed sampling rates: {found}; bring all to one with --reading.resample HZ")
     for number, times in enumerate(raw.times or ()):
         jumps = np.flatnonzero(np.diff(times) > JUMP * usual)
+        if len(jumps) > MANY * len(times):
+            later = _rounded(1 / float(np.diff(times)[jumps[0]]))
+            found = f"series {number} has {_rounded(1 / usual):g} Hz and, from its row {jumps[0] + 1}, {later:g} Hz"
+            raise UserError(f"{name!r} has mixed sampling rates: {found}; bring it to one with --reading.resample HZ")
         if len(jumps):
             at = int(jumps[0])
             found = f"{times[at + 1] - times[at]:.3g} s pass after its row {at + 1}, where {usual:.3g} s are usual"
