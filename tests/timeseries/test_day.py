@@ -26,6 +26,7 @@ def measured(fake_plugins: FakePlugins, folder: Path, *words: str) -> list[dict]
     return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.slow
 def test_a_few_minutes_in_every_format(fake_plugins: FakePlugins, tmp_path: Path) -> None:
     found = measured(fake_plugins, tmp_path / "data", "--hours", "0.1", "--formats", "npy", "parquet")
     assert [(one["format"], one["command"]) for one in found] == [
