@@ -80,7 +80,6 @@ def half(data: ProtocolData, _seed: int, **_options: Any) -> Scores:
     constant="mean predictor",
     baselines={"half": half},
     units={"mae": "m", "correlation": ""},
-    smallest=True,
 )
 def least_squares(data: ProtocolData, seed: int) -> Scores:
     """A plain regression."""

@@ -195,6 +195,9 @@ def test_an_array_without_a_length_says_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is a recording of 5000 steps and 3 channels; cut windows with --reading.length STEPS"):
         open_series(tmp_path / "walk.npy")
     assert open_series(tmp_path / "walk.npy", stream=False).shape == {"channels": 1, "length": 3}
+    np.save(tmp_path / "rows.npy", VALUES[:60].reshape(9, 20))
+    assert len(open_series(tmp_path / "rows.npy", length=10)) == 18
+    assert isinstance(open_series(tmp_path / "rows.npy", length=10, stream=True), RecordingSource)
     (tmp_path / "walk.npy").write_text("no")
     with pytest.raises(UserError, match=r"cannot be read as a .npy file"):
         open_series(tmp_path / "walk.npy", length=5)

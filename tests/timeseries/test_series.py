@@ -11,7 +11,7 @@ from anyview.data.source import Epoch
 from anyview.data.splits import Split
 from anyview.errors import UserError
 from anyview.testing import check_source
-from anyview_timeseries.series import SeriesSource
+from anyview_timeseries.series import SeriesSource, require_complete
 from anyview_timeseries.shifts import SHIFTS
 
 WINDOWS = torch.randn(30, 2, 40, generator=torch.Generator().manual_seed(0))
@@ -91,6 +91,18 @@ def test_labels_stay_what_they_are() -> None:
 def test_what_does_not_fit_is_refused(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         SeriesSource(**{"windows": WINDOWS, **values})
+
+
+def test_gaps_among_groups_and_methods_without_a_mask_are_told() -> None:
+    with pytest.raises(UserError, match="1 of the 30 windows have no value among the subjects of 'series'"):
+        SeriesSource(WINDOWS, groups={"subject": np.array(["a", None, *["b"] * 28], dtype=object)})
+    with pytest.raises(UserError, match="1 of the 30 windows have no value among the trials"):
+        SeriesSource(WINDOWS, groups={"trial": [float("nan"), *range(29)]})
+    require_complete(SeriesSource(WINDOWS), "timeseries/pair")
+    gaps = WINDOWS.clone()
+    gaps[0, 0, 0] = torch.nan
+    with pytest.raises(UserError, match="timeseries/pair reads windows without missing values, and those of 'series' have some"):
+        require_complete(SeriesSource(gaps), "timeseries/pair")
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused() -> None:

@@ -181,6 +181,16 @@ def test_a_long_table_with_two_values_at_one_time(tmp_path: Path) -> None:
         open_series(save(long, tmp_path / "mine.csv"))
 
 
+def test_categories_are_words(tmp_path: Path) -> None:
+    frame = walks()
+    frame["label"] = frame["label"].astype("category")
+    frame["subject"] = frame["subject"].astype("category")
+    source = open_series(save(frame, tmp_path / "mine.parquet"))
+    assert source.class_names == ["fast", "slow"]
+    frame.loc[frame["id"] == "walk 1", "label"] = None
+    assert open_series(save(frame, tmp_path / "mine.parquet")).labels.tolist() == [0, -1, 0]
+
+
 def test_what_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_bytes(b"\xff\xfe\x00a,b\n1")
     with pytest.raises(UserError, match=r"cannot be read as a table|has no rows below its header"):

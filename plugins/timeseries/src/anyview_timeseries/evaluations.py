@@ -49,7 +49,6 @@ def peak_per_minute(data: ProtocolData, _seed: int, *, low: float, high: float, 
     baselines={"spectral peak": peak_per_minute},
     units={"mae": "bpm", "rmse": "bpm", "correlation": ""},
     limits=LIMITS,
-    smallest=True,
 )
 def heart_rate(
     data: ProtocolData, seed: int, *, low: float = 30.0, high: float = 210.0, bins: int = 180, lr: float = 0.03, epochs: int = 256
@@ -116,7 +115,6 @@ def peak_per_window(data: ProtocolData, _seed: int, **_options: Any) -> Scores:
     baselines={"spectral peak": peak_per_window},
     units={"mae": "steps", "rmse": "steps", "correlation": ""},
     limits=LIMITS,
-    smallest=True,
 )
 def step_count(
     data: ProtocolData, seed: int, *, low: float = 20.0, high: float = 69.0, bins: int = 49, lr: float = 0.03, epochs: int = 256

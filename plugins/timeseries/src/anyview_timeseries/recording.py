@@ -22,6 +22,8 @@ from anyview_timeseries.windows import blocks, hold_out, window_ids
 
 LARGE = 64 * 2**20
 """Bytes from which on a .csv file is not read as a whole."""
+LONG = 16
+"""A .npy table whose one side is so many times the other is a recording, not rows of windows."""
 SCAN_STEPS = 2**18
 MOST_FEATURES = 2**27
 POOLED = 16
@@ -31,18 +33,19 @@ POOLED = 16
 def streams(path: Path, columns: Columns, how: Preparation, asked: bool | None) -> bool:
     """Whether windows of a file are read from disk; raises UserError where that was asked for and cannot be."""
     suffix = path.suffix.lower()
-    able = suffix in SUFFIXES or (suffix == ".npy" and _header(path).ndim == 2)
+    shape = _header(path).shape if suffix == ".npy" else ()
+    able = suffix in SUFFIXES or len(shape) == 2
     if asked and (not able or columns.layout in ("windows", "long")):
         raise UserError(f"{str(path)!r} was to be read piece by piece, which takes a recording in a .npy (T, C), .csv or .parquet file")
-    if suffix == ".npy" and able and how.length is None and not asked:
-        shape = _header(path).shape
-        if asked is None and max(shape) > 16 * min(shape):
+    if suffix == ".npy" and not asked:
+        long = able and asked is None and max(shape) > LONG * min(shape)
+        if long and how.length is None:
             todo = "cut windows with --reading.length STEPS, or say that its rows are windows with --reading.stream false"
             raise UserError(f"{str(path)!r} is a recording of {max(shape)} steps and {min(shape)} channels; {todo}")
-        return False
+        return long
     large = suffix == ".parquet" or (suffix == ".csv" and path.stat().st_size > LARGE)
     windowed = how.length is not None and columns.layout in ("auto", "recording")
-    return able and (bool(asked) or (asked is None and windowed and (suffix == ".npy" or large)))
+    return able and (bool(asked) or (asked is None and windowed and large))
 
 
 def _header(path: Path) -> np.ndarray:

@@ -197,6 +197,15 @@ class SeriesSource(Source):
         return {key: numbers[index] for key, numbers in self.members.items()} or None
 
 
+def require_complete(source: Source, what: str) -> None:
+    """Raise UserError where windows have missing values, for methods that know no mask; what: the method, as the sentence calls it."""
+    if getattr(source, "has_gaps", False):
+        todo = (
+            "fill them with --reading.missing interpolate and --reading.lengths cut, or choose a method that masks them (timeseries/ts2vec)"
+        )
+        raise UserError(f"{what} reads windows without missing values, and those of {source.name!r} have some; {todo}")
+
+
 def told(source: SeriesSource) -> list[str]:
     """Names of the groups that `describe` tells: blocks only where splits keep them apart."""
     return [key for key in source.members if key != "block" or source.kept_apart == "block"]
@@ -241,6 +250,11 @@ def group_numbers(values: Any, count: int, what: str) -> tuple[Tensor, list[str]
     array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
     if array.ndim != 1 or len(array) != count:
         raise UserError(f"the {what} have the shape {array.shape}, and there are {count} windows; give one for each window")
+    if array.dtype.kind not in "iubUS":
+        missing = np.array([value is None or value != value for value in array.tolist()], dtype=bool)
+        if missing.any():
+            raise UserError(f"{int(missing.sum())} of the {count} windows have no value among the {what}; give every one, or drop them")
+        array = array if array.dtype.kind == "f" else array.astype(str)
     return _numbered(array, np.ones(count, dtype=bool))
 
 

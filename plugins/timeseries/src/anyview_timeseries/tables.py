@@ -178,7 +178,7 @@ def _words(column: Any) -> Any:
         values = column.to_numpy()
         known = values[np.isfinite(values)]
         return np.where(np.isfinite(values), values, -1).astype(np.int64) if len(known) and (known == np.floor(known)).all() else values
-    return as_labels(column.fillna("").astype(str).tolist())
+    return as_labels(["" if missing else str(word) for word, missing in zip(column, column.isna(), strict=True)])
 
 
 def _pivoted(frame: Any, names: dict[str, str], path: Path) -> Any:
