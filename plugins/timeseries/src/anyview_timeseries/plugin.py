@@ -9,6 +9,34 @@ install = "anyview[timeseries]"
 
 
 @hookimpl
+def recipes() -> dict[str, str]:
+    """Methods, one file each."""
+    names = ("frame_projections",)
+    return {name: f"anyview_timeseries.recipes.{name}:{name}" for name in names}
+
+
+@hookimpl
+def objectives() -> dict[str, str]:
+    """Objectives that were published for time series."""
+    return {"frame_contrast": "anyview_timeseries.objectives:FrameContrast"}
+
+
+@hookimpl
+def encoders() -> dict[str, str]:
+    """Networks that read windows (B, C, T)."""
+    return {
+        "resnet1d": "anyview_timeseries.encoders:ResNet1d",
+        "patch_transformer": "anyview_timeseries.encoders:PatchTransformer",
+    }
+
+
+@hookimpl
+def views() -> dict[str, str]:
+    """Coefficients in frames, and augmented windows."""
+    return {"frames": "anyview_timeseries.views:Frames"}
+
+
+@hookimpl
 def datasets() -> dict[str, str]:
     """Time series by name; a path to the user's own works everywhere as well."""
     archive = {
