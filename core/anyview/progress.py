@@ -1,12 +1,39 @@
-"""The progress line: on a terminal steps, rate, loss, RankMe and time left; in a pipe nothing."""
+"""Progress lines: on a terminal how far, how fast and how long still; in a pipe nothing."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Part = TypeVar("Part", bound=Sized)
+
+
+def counted(parts: Iterable[Part], total: int, name: str, unit: str = "rows") -> Iterator[Part]:
+    """The parts as they come, with a live line on standard error while it is a terminal: units done of `total`, rate, time left.
+
+    >>> [len(part) for part in counted(["ab", "cde"], total=5, name="embed")]
+    [2, 3]
+    """
+    console = Console(stderr=True)
+    columns = (
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[facts]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    shown = Progress(TextColumn("{task.description}"), *columns, console=console, disable=not console.is_terminal, refresh_per_second=4)
+    with shown as bar:
+        task, begun, done = bar.add_task(name, total=total, facts=""), time.monotonic(), 0
+        for part in parts:
+            done += len(part)
+            bar.update(task, completed=done, facts=f"{done / max(time.monotonic() - begun, 1e-9):,.0f} {unit}/s")
+            yield part
 
 
 class ProgressLine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -21,7 +21,7 @@ from anyview.data.source import Outline, Source
 from anyview.encoders.encoder import Encoder
 from anyview.errors import UserError, unknown
 from anyview.evaluation.augmented import AugmentedRows, augmented_rows
-from anyview.evaluation.embedding import choose_device, embed
+from anyview.evaluation.embedding import choose_device, embed, embed_in_parts
 from anyview.evaluation.label_free import label_free
 from anyview.evaluation.protocol import RANDOM, RAW, TRAINED, Result, Rows, check_options, evaluate_rows
 from anyview.evaluation.protocol_data import any_split
@@ -168,6 +168,10 @@ class Run:
         """
         return embed(self.embedder, self.open(data), batch_size=batch_size, device=choose_device(device))
 
+    def embed_in_parts(self, data: Any = None, *, batch_size: int = 1024, device: str = "auto") -> Iterator[np.ndarray]:
+        """The rows of `embed`, (n, D) float32 at a time, made as they are taken: for data that does not fit into memory."""
+        return embed_in_parts(self.embedder, self.open(data), batch_size=batch_size, device=choose_device(device))
+
     @property
     def view_maker(self) -> ViewMaker:
         """What made the views that the run was trained on: that of the last stage's first task."""
@@ -202,7 +206,7 @@ class Run:
         metrics: Sequence[str] = (),
         device: str = "auto",
     ) -> list[Result]:
-        """Scores of the frozen encoder, each beside the same encoder untrained and the raw features, by one probe on one split.
+        """Scores of the frozen encoder, each beside the same encoder untrained, the raw features and the data's own controls, on one split.
 
         protocols: names of evaluations; None = linear where there are labels, else none. data: as in `open`. seeds: how many.
         options: by protocol; they win over the recipe's own probe settings. metrics: label-free metrics that cost more than the spectrum
@@ -230,8 +234,9 @@ class Run:
         summary |= more_label_free(metrics, trained(0), shown)
         fresh, raw = UntrainedEncoder(self.fresh_encoder, source, **context), RawFeatures(source, **context)
         columns: dict[str, Rows] = {TRAINED: trained, RANDOM: fresh, RAW: raw}
-        split = partial(any_split, source)
-        results = [evaluate_rows(columns, source.labels, split, protocol, range(seeds), chosen) for protocol, chosen in asked.items()]
+        columns |= {name: RawFeatures(source, control=name, **context) for name in source.controls()}
+        split, beside = partial(any_split, source), source.baselines()
+        results = [evaluate_rows(columns, source.labels, split, one, range(seeds), chosen, beside) for one, chosen in asked.items()]
         found = {result.protocol: result.to_dict() for result in results}
         before = self.evaluation(source)
         kept = before["label_free"] if before.get("fingerprint") == source.fingerprint() else {}

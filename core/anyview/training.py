@@ -183,7 +183,7 @@ class _Training:
     def _watch(self, epoch: int, stage: Stage) -> None:
         """Show the stage's encoder to whoever follows it."""
         if self.options.watch is not None and self.fabric.is_global_zero:
-            with frozen(stage.encoder, self.fabric.device):
+            with frozen(stage.encoder, self.fabric.device), torch.no_grad():
                 self.options.watch(epoch, stage.encoder)
 
     def _save_or_stop(self, number: int, step: int, optimizer: Any, due: bool) -> None:

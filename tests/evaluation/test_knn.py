@@ -21,7 +21,7 @@ def test_plain_vote_is_scikit_learns(blobs, k):
     reference = KNeighborsClassifier(k).fit(normalize(rows), labels).predict(normalize(test))
     found = vote(torch.from_numpy(test), torch.from_numpy(rows), torch.from_numpy(labels), 4, k=k, temperature=None)
     np.testing.assert_array_equal(found, reference)
-    assert knn(data, 0, k=k, weighted=False) == {"accuracy": data.score(reference), "k": k}
+    assert knn(data, 0, k=k, weighted=False) == {**data.scores(reference), "k": k}
 
 
 @pytest.mark.parametrize("temperature", [0.07, 0.1, 0.5])

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from anyview.data.splits import Split, stratified_split
 from anyview.errors import UserError
+from anyview.evaluation.answers import of_classes
 from anyview.evaluation.cluster import cluster
 from anyview.evaluation.knn import knn
 from anyview.evaluation.label_fraction import label_fraction
@@ -68,7 +69,12 @@ def test_permuted_test_labels_change_no_prediction_and_no_choice(blobs, monkeypa
     data = blobs(separation=1.5)
     split = data.split if validation else Split(data.split.train, data.split.validation[:0], data.split.test)
     seen: list[np.ndarray] = []
-    monkeypatch.setattr(ProtocolData, "score", lambda _, predicted: seen.append(predicted) or 0.0)
+
+    def compare(_: ProtocolData, measured: object, *answers: np.ndarray | None) -> object:
+        seen.extend(answer for answer in answers if answer is not None)
+        return {} if measured is of_classes else 0.0
+
+    monkeypatch.setattr(ProtocolData, "compare", compare)
     permuted = data.labels.copy()
     test = split.test.numpy()
     permuted[test] = np.random.default_rng(0).permutation(permuted[test])

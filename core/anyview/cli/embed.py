@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anyview.config import parse_command
 from anyview.errors import MissingDependencyError, UserError
 from anyview.folder import atomic
+from anyview.progress import counted
+
+if TYPE_CHECKING:
+    import numpy as np
+
+GROUP_ROWS = 2**15
+"""Rows that a .parquet file keeps together."""
 
 
 def embed(
@@ -35,11 +44,11 @@ def embed(
 
     run = load(folder)
     source = run.open(data)
-    rows = run.embed(source, device=device)
     ids = list(range(len(source))) if source.ids is None else list(source.ids)
+    parts = counted(run.embed_in_parts(source, device=device), len(source), "embed")
     with atomic(path) as file:
-        WRITERS[path.suffix](file, rows, ids)
-    print(f"{rows.shape[0]} rows of {rows.shape[1]} numbers are in {out}")
+        rows, width = WRITERS[path.suffix](file, parts, ids)
+    print(f"{rows} rows of {width} numbers are in {out}")
 
 
 def run(arguments: list[str]) -> int:
@@ -48,28 +57,66 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _write_npy(file: Any, rows: Any, _ids: list[Any]) -> None:
+def _write_npy(file: Any, parts: Iterable[np.ndarray], ids: list[Any]) -> tuple[int, int]:
+    """Rows alone, written as they come."""
     import numpy as np
 
-    np.save(file, rows)
+    parts = iter(parts)
+    first = next(parts)
+    header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": (len(ids), first.shape[1])}
+    np.lib.format.write_array_header_1_0(file, header)
+    for part in chain([first], parts):
+        file.write(np.ascontiguousarray(part).tobytes())
+    return len(ids), first.shape[1]
 
 
-def _write_npz(file: Any, rows: Any, ids: list[Any]) -> None:
+def _write_npz(file: Any, parts: Iterable[np.ndarray], ids: list[Any]) -> tuple[int, int]:
     import numpy as np
 
+    rows = np.concatenate(list(parts))
     np.savez(file, rows=rows, ids=np.asarray(ids))
+    return rows.shape
 
 
-def _write_parquet(file: Any, rows: Any, ids: list[Any]) -> None:
+def _write_parquet(file: Any, parts: Iterable[np.ndarray], ids: list[Any]) -> tuple[int, int]:
+    """A column for each feature and one for the ids, a group of rows at a time as they come."""
     try:
-        import pandas
-        import pyarrow  # noqa: F401  (what pandas writes parquet with)
+        import pyarrow
+        import pyarrow.parquet
     except ModuleNotFoundError as error:
         sentence = f"a .parquet file needs the package {error.name!r}, which is not installed; pip install 'anyview[tables]'"
         raise MissingDependencyError(sentence) from error
-    table = pandas.DataFrame(rows, columns=[f"feature_{column}" for column in range(rows.shape[1])])
-    table.insert(0, "id", ids)
-    table.to_parquet(file, index=False)
+    writer, start = None, 0
+    try:
+        for rows in gathered(parts, GROUP_ROWS):
+            columns = {"id": pyarrow.array(ids[start : start + len(rows)])}
+            columns |= {f"feature_{number}": pyarrow.array(column) for number, column in enumerate(rows.T)}
+            table = pyarrow.table(columns)
+            writer = writer or pyarrow.parquet.ParquetWriter(file, table.schema)
+            writer.write_table(table)
+            start += len(rows)
+    finally:
+        if writer is not None:
+            writer.close()
+    return start, rows.shape[1]
+
+
+def gathered(parts: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+    """Parts joined until they have `rows` rows at least; the last may have fewer.
+
+    >>> [len(part) for part in gathered([np.zeros((2, 3))] * 5, rows=4)]
+    [4, 4, 2]
+    """
+    import numpy as np
+
+    held: list[np.ndarray] = []
+    for part in parts:
+        held.append(part)
+        if sum(map(len, held)) >= rows:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
 
 
 WRITERS = {".npy": _write_npy, ".npz": _write_npz, ".parquet": _write_parquet}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,9 @@ from anyview.errors import UserError
 
 if TYPE_CHECKING:
     from anyview.views.view import View
+
+Predictor = Callable[[Tensor, np.ndarray, int], np.ndarray]
+"""(training rows (n,), their classes (n,) from 0, seed) -> classes (N,) for every sample: a classical method that reads the data itself."""
 
 
 @dataclass(slots=True)
@@ -118,6 +121,14 @@ class Source(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """A short hash of the content: two runs on equal data have equal fingerprints."""
+
+    def controls(self) -> Mapping[str, Callable[[], np.ndarray]]:
+        """Further features (N, F) by name, such as a log spectrum, probed beside the encoder's rows as the raw ones are."""
+        return {}
+
+    def baselines(self) -> Mapping[str, Predictor]:
+        """Classical classifiers by name, whose accuracy stands beside that of every probe; one that lacks a package raises UserError."""
+        return {}
 
     def describe(self) -> dict[str, Any]:
         """Facts worth printing, in order: sizes, classes, where it came from."""

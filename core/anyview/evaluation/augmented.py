@@ -59,7 +59,7 @@ def augmented_rows(
         raise UserError(f"at least one view of one sample must be drawn, and {views} views of {samples} samples were asked for")
     parts: list[tuple[Tensor, Tensor]] = []
     left = samples
-    with frozen(encoder, torch.device(device)):
+    with frozen(encoder, torch.device(device)), torch.no_grad():
         for number, batch in enumerate(source.batches(Epoch(seed=seed, batch_size=batch_size))):
             shown = _shown(batch.to(device), maker, derive_seed(seed, "augmented", number), device)
             index, rows = _rows(encoder, shown, views, type(maker).__name__)

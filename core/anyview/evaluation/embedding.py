@@ -19,14 +19,23 @@ BATCH_SIZE = 1024
 
 
 def embed(encoder: Encoder, source: Source, *, batch_size: int = BATCH_SIZE, device: str | torch.device = "cpu") -> np.ndarray:
-    """The encoder's rows for every sample of a source, (N, D) float32, in the input's order.
+    """The encoder's rows for every sample of a source, (N, D) float32, in the input's order; see `embed_in_parts`."""
+    return np.concatenate(list(embed_in_parts(encoder, source, batch_size=batch_size, device=device)))
 
-    The encoder runs on `device` in evaluation mode (norm layers and dropout too) and without gradient; afterwards every one of its modules
-    is back in the mode, and the encoder on the device, that it came with.
+
+def embed_in_parts(
+    encoder: Encoder, source: Source, *, batch_size: int = BATCH_SIZE, device: str | torch.device = "cpu"
+) -> Iterator[np.ndarray]:
+    """The encoder's rows for every sample of a source, in the input's order, (n, D) float32 at a time: memory holds one batch.
+
+    The encoder runs on `device` in evaluation mode (norm layers and dropout too) and without gradient; after the last part every one of its
+    modules is back in the mode, and the encoder on the device, that it came with.
     """
     with frozen(encoder, torch.device(device)):
-        parts = [encoder(moved(view, device)).rows.float().cpu() for view in source.clean(batch_size)]
-    return torch.cat(parts).numpy()
+        for view in source.clean(batch_size):
+            with torch.no_grad():  # what happens between two parts is the caller's
+                rows: np.ndarray = encoder(moved(view, device)).rows.float().cpu().numpy()
+            yield rows
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
@@ -63,13 +72,12 @@ def require_finite(rows: np.ndarray | torch.Tensor, what: str = "rows") -> None:
 
 @contextmanager
 def frozen(encoder: Encoder, device: torch.device) -> Iterator[None]:
-    """The encoder on `device`, in evaluation mode and without gradient; afterwards where and as it was."""
+    """The encoder on `device` and in evaluation mode; afterwards where and as it was."""
     modes = {module: module.training for module in encoder.modules()}
     home = next((parameter.device for parameter in encoder.parameters()), device)
     encoder.to(device).eval()
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         encoder.to(home)
         for module, mode in modes.items():

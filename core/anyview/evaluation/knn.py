@@ -11,7 +11,7 @@ from anyview.evaluation.protocol import Scores, protocol
 from anyview.evaluation.protocol_data import ProtocolData
 
 
-@protocol(headline="accuracy", facts=("k",), limits={"k": Limits(at_least=1), "temperature": Limits(above=0)})
+@protocol(headline="accuracy", facts=("k",), classifies=True, limits={"k": Limits(at_least=1), "temperature": Limits(above=0)})
 def knn(
     data: ProtocolData,
     seed: int,  # noqa: ARG001  neighbours are not drawn; the split may be
@@ -20,7 +20,7 @@ def knn(
     temperature: float = 0.1,
     weighted: bool = True,
 ) -> Scores:
-    """Test accuracy of the neighbours' vote; the bank is the training part, the validation part is not used.
+    """Test scores of the neighbours' vote; the bank is the training part, the validation part is not used.
 
     k: neighbours; None = 200, or 20 where the bank has fewer than 5000 rows; never more than the bank. temperature: a neighbour's vote
     weighs exp(cosine / temperature). weighted: False = each vote weighs 1. Returns the k that was used beside the accuracy.
@@ -35,7 +35,7 @@ def knn(
         k=used,
         temperature=temperature if weighted else None,
     )
-    return {"accuracy": data.score(predicted), "k": float(used)}
+    return {**data.scores(predicted), "k": float(used)}
 
 
 def neighbours(k: int | None, bank: int) -> int:

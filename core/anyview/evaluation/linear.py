@@ -17,13 +17,14 @@ from anyview.evaluation.protocol_data import ProtocolData, measure
     headline="accuracy",
     several="micro_f1",
     facts=("best_epoch",),
+    classifies=True,
     limits={"lr": Limits(above=0), "weight_decay": Limits(at_least=0), "epochs": Limits(at_least=1)},
 )
 def linear(data: ProtocolData, seed: int, *, lr: float = 0.01, weight_decay: float = 1e-4, epochs: int = 300) -> Scores:
     """One linear layer on raw rows: softmax cross-entropy for classes, binary cross-entropy and micro-F1 (logit >= 0) for yes/no answers.
 
     seed: of the initial weights. lr, weight_decay: Adam's (L2 added to the gradient). epochs: full-batch steps.
-    Returns the test score at the last epoch and, where there is a validation part, at the epoch of the best validation score (ties: the
+    Returns the test scores at the last epoch and, where there is a validation part, at the epoch of the best validation score (ties: the
     later one), with that epoch's number, from 1.
     """
     rows, labels = data.part("train")
@@ -38,7 +39,7 @@ def linear(data: ProtocolData, seed: int, *, lr: float = 0.01, weight_decay: flo
         epochs=epochs,
     )
     test = torch.from_numpy(data.part("test")[0])
-    scores = {data.measure: data.score(fit.last.predict(test))}
+    scores = data.scores(fit.last.predict(test), None if data.several else fit.last.logits(test).softmax(1).numpy())
     if fit.best is not None:
         scores |= {f"{data.measure}_best_validation": data.score(fit.best.predict(test)), "best_epoch": float(fit.best_epoch)}
     return scores

@@ -21,16 +21,24 @@ STRENGTHS = tuple(10.0**power for power in range(5, -7, -1))
 Labelled = tuple[np.ndarray, np.ndarray]
 
 
-@protocol(headline="accuracy", facts=("strength",), limits={"max_iter": Limits(at_least=1)})
+@protocol(headline="accuracy", facts=("strength",), classifies=True, limits={"max_iter": Limits(at_least=1)})
 def logistic(data: ProtocolData, seed: int, *, max_iter: int = 1000) -> Scores:
-    """Multinomial logistic regression (L-BFGS) on rows standardised by the training part; test accuracy of one model, once.
+    """Multinomial logistic regression (L-BFGS) on rows standardised by the training part; test scores of one model, once.
 
     The L2 strength is the one of 10^-6 .. 10^5 with the best validation accuracy (ties: the stronger). Without a validation part it is
     chosen on a fifth of the training part, drawn with `seed` by class, or in whole groups where the data has them, and the model is then
     fitted to all of the training part; where even that leaves nothing to choose on, it is 1. max_iter: L-BFGS steps per fit.
     """
     model, strength = fit_logistic(data, seed, max_iter)
-    return {"accuracy": data.score(model.predict(data.part("test")[0])), "strength": strength}
+    test = data.part("test")[0]
+    return {**data.scores(model.predict(test), probabilities(model, test, data.classes)), "strength": strength}
+
+
+def probabilities(model: Pipeline, rows: np.ndarray, classes: int) -> np.ndarray:
+    """(n, C) of rows (n, D); 0 for classes that the model was not shown."""
+    found = np.zeros((len(rows), classes))
+    found[:, model.classes_] = model.predict_proba(rows)
+    return found
 
 
 def fit_logistic(data: ProtocolData, seed: int, max_iter: int) -> tuple[Pipeline, float]:

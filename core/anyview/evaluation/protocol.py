@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anyview.data.source import Predictor
 from anyview.data.splits import Split
 from anyview.errors import UserError
 from anyview.evaluation.embedding import require_finite
@@ -22,6 +23,7 @@ from anyview.evaluation.protocol_data import (
     majority_on_test,
     no_labels,
     prepare_labels,
+    prepare_numbers,
     unseen_classes,
 )
 from anyview.evaluation.result import MAJORITY, RANDOM, RAW, TRAINED, Result, seed_words, table
@@ -50,10 +52,15 @@ class Declaration:
 
     headline: the score to compare encoders by. several: the one for several yes/no answers, None where the protocol takes one class per
     sample only. facts: numbers that it returns beside its scores (a chosen k or epoch). limits: what numbers its options take, by option.
-    majority: scores of a constant answer; called as the protocol is.
+    majority: scores of a constant answer, called as the protocol is; constant: what the table calls it. baselines: by name, scores of
+    answers that need no rows, such as a spectral peak; called as the protocol is, with the encoder's data, and left out with their sentence
+    where they raise UserError. classifies: whether it is fitted to the training part and scored by `ProtocolData.scores`; the source's own
+    baselines then stand beside it. units: of scores that are no shares of 1 ("bpm"), which are told as they are, not in percent; "" for
+    none.
 
     needs: "rows" alone; the "source" they are of and what embeds others like it; or the "encoder" as well, to train it, which raw features
-    have none of. labels: "needed"; "used" where there are some; "unused", with the split of the data, by protocols that bring other data.
+    have none of. labels: classes are "needed"; "used" where there are some; "unused", with the split of the data, by protocols that bring
+    other data; or "numbers" are needed, to be predicted.
     record: facts for the result that are the same for every encoder, such as which samples were used; called as the protocol is.
     """
 
@@ -62,9 +69,13 @@ class Declaration:
     facts: tuple[str, ...] = ()
     majority: Callable[..., Scores] = majority_on_test
     needs: Literal["rows", "source", "encoder"] = "rows"
-    labels: Literal["needed", "used", "unused"] = "needed"
+    labels: Literal["needed", "used", "unused", "numbers"] = "needed"
     limits: Mapping[str, Limits] = field(default_factory=dict)
     record: Callable[..., dict[str, Any]] = nothing_to_record
+    constant: str = MAJORITY
+    baselines: Mapping[str, Callable[..., Scores]] = field(default_factory=dict)
+    classifies: bool = False
+    units: Mapping[str, str] = field(default_factory=dict)
 
 
 def protocol(
@@ -74,9 +85,13 @@ def protocol(
     facts: Sequence[str] = (),
     majority: Callable[..., Scores] = majority_on_test,
     needs: Literal["rows", "source", "encoder"] = "rows",
-    labels: Literal["needed", "used", "unused"] = "needed",
+    labels: Literal["needed", "used", "unused", "numbers"] = "needed",
     limits: Mapping[str, Limits] | None = None,
     record: Callable[..., dict[str, Any]] = nothing_to_record,
+    constant: str = MAJORITY,
+    baselines: Mapping[str, Callable[..., Scores]] | None = None,
+    classifies: bool = False,
+    units: Mapping[str, str] | None = None,
 ) -> Callable[[P], P]:
     """Declare a plain function a protocol; it stays the function that it is. Arguments as in Declaration.
 
@@ -89,7 +104,9 @@ def protocol(
     """
 
     def declare(function: P) -> P:
-        function.declaration = Declaration(headline, several, tuple(facts), majority, needs, labels, limits or {}, record)  # type: ignore[attr-defined]
+        how = {"constant": constant, "baselines": baselines or {}, "classifies": classifies, "units": units or {}}
+        plain = (headline, several, tuple(facts), majority, needs, labels, limits or {}, record)
+        function.declaration = Declaration(*plain, **how)  # type: ignore[attr-defined, arg-type]
         return function
 
     return declare
@@ -119,12 +136,14 @@ def evaluate_rows(
     protocol: Protocol,
     seeds: Sequence[int],
     options: Mapping[str, Any] | None = None,
+    baselines: Mapping[str, Predictor] | None = None,
 ) -> Result:
-    """Run a protocol on every encoder's rows, for every seed, with one split per seed, and add the majority class.
+    """Run a protocol on every encoder's rows, for every seed, with one split per seed, and add baselines and the best constant answer.
 
     rows_by_encoder: name -> (N, D) rows or seed -> rows; first the encoder that the result is about, then controls (RANDOM, RAW, ...).
     Protocols that need more than rows take a Subject, and leave out those that have no encoder where they need one.
     source_labels: (N,) integers, negative = unlabelled, or (N, L) zeros and ones. options: the protocol's, by name.
+    baselines: the source's; those that cannot be had are left out with their sentence.
     Raises UserError for missing or unfit labels, unknown options and numbers out of range, empty parts, fewer than two classes, rows that
     are not finite, and rows alone where more is needed.
     """
@@ -133,15 +152,24 @@ def evaluate_rows(
     columns = _columns(rows_by_encoder, name, declared)
     labels = _labels(source_labels, columns, name, declared, seeds[0])
     splits = {seed: _split(split_for_seed, seed, labels, declared) for seed in seeds}
-    values: dict[str, dict[str, list[float]]] = {encoder: {} for encoder in (*columns, MAJORITY)}
+    beside = _baselines(declared, baselines or {}, labels)
+    values: dict[str, dict[str, list[float]]] = {encoder: {} for encoder in (*columns, *beside, declared.constant)}
     records: dict[str, Any] = {}
+    lacking: dict[str, str] = {}
     for seed, split in splits.items():
+        shown = {}
         for encoder, rows in columns.items():
             origin = rows.origin(seed) if isinstance(rows, Subject) else None
             matrix = _matrix(rows, seed, encoder, len(labels.values))
-            data = ProtocolData(matrix, labels.values, split, len(labels.names), origin, tuple(map(str, labels.names)))
-            _append(values[encoder], protocol(data, seed, **applied))
-        _append(values[MAJORITY], declared.majority(data, seed, **applied))
+            shown[encoder] = ProtocolData(matrix, labels.values, split, len(labels.names), origin, tuple(map(str, labels.names)))
+            _append(values[encoder], protocol(shown[encoder], seed, **applied))
+        data = next(iter(shown.values()))
+        for baseline, score in beside.items():
+            try:
+                _append(values[baseline], score(data, seed, **applied))
+            except UserError as absent:
+                lacking[baseline] = f"the baseline {baseline} is left out: {absent}"
+        _append(values[declared.constant], declared.majority(data, seed, **applied))
         if record := declared.record(data, seed, **applied):
             records[str(seed)] = record
     first = next(iter(splits.values()))
@@ -151,12 +179,29 @@ def evaluate_rows(
         options=applied,
         split=_split_name(splits),
         seeds=list(splits),
-        values=values,
+        values={encoder: found for encoder, found in values.items() if encoder not in lacking},
         sizes={"train": len(first.train), "validation": len(first.validation), "test": len(first.test)},
         facts=declared.facts,
         records=records,
-        warnings=[*_unseen(splits, labels), *_missing_controls(rows_by_encoder, declared)],
+        warnings=[*_unseen(splits, labels), *_missing_controls(rows_by_encoder, declared), *lacking.values()],
+        constant=declared.constant,
+        units=dict(declared.units),
     )
+
+
+def _baselines(declared: Declaration, of_source: Mapping[str, Predictor], labels: Labels) -> dict[str, Callable[..., Scores]]:
+    """The protocol's baselines, and those of the source where the protocol is one that they can stand beside."""
+    if not declared.classifies or labels.values.ndim == 2:
+        return dict(declared.baselines)
+
+    def scored(predict: Predictor) -> Callable[..., Scores]:
+        def score(data: ProtocolData, seed: int, **_options: Any) -> Scores:
+            train = data.split.train
+            return data.scores(predict(train, data.labels[train.numpy()], seed)[data.split.test.numpy()])
+
+        return score
+
+    return {**declared.baselines, **{name: scored(predict) for name, predict in of_source.items()}}
 
 
 def _append(columns: dict[str, list[float]], scores: Scores) -> None:
@@ -179,6 +224,8 @@ def _labels(given: Tensor | np.ndarray | None, columns: Mapping[str, Rows], prot
     if declared.labels == "unused" or (declared.labels == "used" and given is None):
         rows = next(iter(columns.values()))
         return no_labels(len(rows(seed) if callable(rows) else rows))
+    if declared.labels == "numbers":
+        return prepare_numbers(given, protocol)
     return prepare_labels(given, protocol, several=declared.several is not None)
 
 
@@ -186,7 +233,7 @@ def _split(split_for_seed: Callable[[int], Split], seed: int, labels: Labels, de
     if declared.labels == "unused":
         nothing = torch.empty(0, dtype=torch.long)
         return Split(nothing, nothing, nothing, name="of the other data")
-    return labelled(split_for_seed(seed), labels) if len(labels.names) else split_for_seed(seed)
+    return labelled(split_for_seed(seed), labels) if labels.given else split_for_seed(seed)
 
 
 def _matrix(rows: Rows, seed: int, encoder: str, samples: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from anyview.data.source import Source
 from anyview.data.splits import Split, stratified_split
 from anyview.errors import UserError
+from anyview.evaluation.answers import of_classes, of_numbers
 
 if TYPE_CHECKING:
     from anyview.evaluation.subject import Origin
@@ -23,9 +25,9 @@ Part = Literal["train", "validation", "test"]
 class ProtocolData:
     """Frozen rows with labels and a split, checked and ready to be scored.
 
-    rows: (N, D) float32. labels: (N,) class numbers 0 .. C - 1 with -1 = unlabelled, or (N, L) zeros and ones. split: labelled rows only.
-    classes: C or L. origin: where the rows come from; there for every protocol that declares to need it. names: (C,) the classes as the
-    data calls them.
+    rows: (N, D) float32. labels: (N,) class numbers 0 .. C - 1 with -1 = unlabelled, (N, L) zeros and ones, or, for protocols of numbers,
+    (N,) float32 with NaN = unlabelled. split: labelled rows only. classes: C or L, 0 for numbers. origin: where the rows come from; there
+    for every protocol that declares to need it. names: (C,) the classes as the data calls them.
     """
 
     rows: np.ndarray
@@ -104,9 +106,26 @@ class ProtocolData:
         """What no part of a split shares (subjects, trials), (N,), where the data says so."""
         return None if self.origin is None else self.origin.source.groups
 
+    def compare(self, measured: Callable[..., Any], *answers: Any) -> Any:
+        """What `measured` makes of the test labels and of answers for the test part; probes meet test labels here and nowhere else."""
+        return measured(self.labels[self.split.test.numpy()], *answers)
+
     def score(self, predicted: np.ndarray) -> float:
-        """Accuracy or micro-F1, 0 to 1, of predictions for the test part, (n,) or (n, L); probes meet test labels here and nowhere else."""
-        return measure(predicted, self.labels[self.split.test.numpy()])
+        """Accuracy or micro-F1, 0 to 1, of predictions for the test part, (n,) or (n, L)."""
+        return float(self.compare(lambda truth, answer: measure(answer, truth), predicted))
+
+    def scores(self, predicted: np.ndarray, probabilities: np.ndarray | None = None) -> dict[str, float]:
+        """All scores of predictions for the test part, (n,) or (n, L): accuracy and those of `answers.of_classes`, or micro-F1 alone.
+
+        probabilities: (n, C), for the AUROCs.
+        """
+        found = {self.measure: self.score(predicted)}
+        return found if self.several else {**found, **self.compare(of_classes, predicted, probabilities)}
+
+    def errors(self, predicted: np.ndarray) -> dict[str, float]:
+        """Errors and correlation of predicted numbers for the test part, (n,); see `answers.of_numbers`."""
+        found: dict[str, float] = self.compare(of_numbers, predicted)
+        return found
 
 
 def measure(predicted: np.ndarray, truth: np.ndarray) -> float:
@@ -138,12 +157,27 @@ def majority_on_test(data: ProtocolData, _seed: int = 0, **_options: Any) -> dic
     return {"micro_f1": float(np.max(2 * np.cumsum(counts) / named))}
 
 
+def mean_of_train(data: ProtocolData, _seed: int = 0, **_options: Any) -> dict[str, float]:
+    """The errors of answering every test sample with the mean of the training part's numbers."""
+    return data.errors(np.full(len(data.split.test), data.part("train")[1].mean(dtype=np.float64)))
+
+
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """values: as in ProtocolData. names: (C,) the classes as the data calls them, or (L,) numbers of the answers."""
+    """values: as in ProtocolData. names: (C,) the classes as the data calls them, (L,) numbers of the answers; none for numbers."""
 
     values: np.ndarray
     names: np.ndarray
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the labels are numbers to be predicted, not classes."""
+        return self.values.dtype.kind == "f"
+
+    @property
+    def given(self) -> bool:
+        """Whether there are labels at all."""
+        return self.numeric or len(self.names) > 0
 
 
 def prepare_labels(labels: Tensor | np.ndarray | None, protocol: str, *, several: bool) -> Labels:
@@ -168,6 +202,28 @@ def prepare_labels(labels: Tensor | np.ndarray | None, protocol: str, *, several
     return Labels(np.where(array < 0, -1, np.searchsorted(names, array)), names)
 
 
+def prepare_numbers(labels: Tensor | np.ndarray | None, protocol: str) -> Labels:
+    """Check labels (N,) that are to be predicted as numbers: floats, of which NaN is unlabelled, or whole numbers, negative = unlabelled.
+
+    Raises UserError when there are none, when they are answers or infinite, or hold fewer than two numbers.
+
+    >>> prepare_numbers(np.array([70, -1, 90]), "heart_rate").values
+    array([70., nan, 90.], dtype=float32)
+    """
+    if labels is None:
+        raise UserError(f"the protocol {protocol} needs labels, and the data has none; give a number for each sample")
+    array = labels.numpy(force=True) if isinstance(labels, Tensor) else np.asarray(labels)
+    if array.ndim != 1 or array.dtype.kind not in "iuf" or np.isinf(array).any():
+        found = f"an array of {array.shape}, {array.dtype}"
+        raise UserError(
+            f"the protocol {protocol} predicts one finite number per sample, and the labels are {found}; give (samples,) numbers"
+        )
+    values = np.where(array < 0, np.nan, array) if array.dtype.kind in "iu" else array
+    if len(np.unique(values[np.isfinite(values)])) < 2:
+        raise UserError(f"the protocol {protocol} needs labels that differ, and all that are known are equal; give other labels")
+    return Labels(values.astype(np.float32), np.empty(0, dtype=np.int64))
+
+
 def no_labels(samples: int) -> Labels:
     """The labels of data without any."""
     return Labels(np.full(samples, -1), np.empty(0, dtype=np.int64))
@@ -189,14 +245,14 @@ def labelled(split: Split, labels: Labels) -> Split:
     for name, part in (("train", split.train), ("test", split.test)):
         if not len(part):
             raise UserError(f"the {name} part of the split {split.name!r} has no labelled rows; choose another split or label more rows")
-    if labels.values.ndim == 1 and len(np.unique(labels.values[split.train.numpy()])) < 2:
+    if not labels.numeric and labels.values.ndim == 1 and len(np.unique(labels.values[split.train.numpy()])) < 2:
         raise UserError(f"the train part of the split {split.name!r} holds one class, and a probe needs at least 2; choose another split")
     return split
 
 
 def unseen_classes(split: Split, labels: Labels) -> list[str]:
     """Names of the classes that the test part has and the training part lacks."""
-    if labels.values.ndim == 2:
+    if labels.numeric or labels.values.ndim == 2:
         return []
     unseen = np.setdiff1d(labels.values[split.test.numpy()], labels.values[split.train.numpy()])
     return [str(name) for name in labels.names[unseen]]
@@ -215,6 +271,6 @@ def _answers(array: np.ndarray, protocol: str, several: bool) -> Labels:
 def _without_unlabelled(split: Split, values: np.ndarray) -> Split:
     if values.ndim == 2:
         return split
-    known = torch.from_numpy(values >= 0)
+    known = torch.from_numpy(np.isfinite(values) if values.dtype.kind == "f" else values >= 0)
     train, validation, test = (part[known[part]] for part in (split.train, split.validation, split.test))
     return Split(train, validation, test, name=split.name)

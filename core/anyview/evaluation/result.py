@@ -25,7 +25,8 @@ class Result:
 
     options: as they applied, defaults included. split: its name. values: encoder or control -> score or fact -> one number per seed, 0 to 1
     for scores. sizes: rows in each part, for the first seed. facts: which values are no scores. records: by seed, what else was settled for
-    every encoder alike. warnings: one sentence each.
+    every encoder alike. warnings: one sentence each. constant: which of the controls is the constant answer. units: of the scores that are
+    no shares of 1, and are told as they are; "" for a bare number.
     """
 
     protocol: str
@@ -38,6 +39,8 @@ class Result:
     facts: tuple[str, ...] = ()
     records: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    constant: str = MAJORITY
+    units: dict[str, str] = field(default_factory=dict)
 
     @property
     def scores(self) -> list[str]:
@@ -57,7 +60,7 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON; a standard deviation that does not exist is None."""
         results = {encoder: {name: self._numbers(encoder, name) for name in values} for encoder, values in self.values.items()}
-        plain = {name: getattr(self, name) for name in ("protocol", "headline", "split", "sizes", "seeds", "records", "warnings")}
+        plain = {name: getattr(self, name) for name in ("protocol", "headline", "split", "sizes", "seeds", "records", "warnings", "units")}
         return {**plain, "options": to_yaml(self.options), "facts": list(self.facts), "results": results}
 
     def settings(self) -> str:
@@ -69,11 +72,17 @@ class Result:
         return ", ".join(words)
 
     def cell(self, encoder: str, score: str) -> str:
-        """Mean and standard deviation in percent; empty where the encoder or control has no such score."""
+        """Mean and standard deviation, in percent or in the score's unit; empty where the encoder or control has no such score."""
         if score not in self.values.get(encoder, {}):
             return ""
-        mean, spread = 100 * self.mean(encoder, score), 100 * self.standard_deviation(encoder, score)
-        return f"{mean:.1f}" if math.isnan(spread) else f"{mean:.1f} ± {spread:.1f}"
+        scale, digits = (1, 2) if score in self.units else (100, 1)
+        mean, spread = scale * self.mean(encoder, score), scale * self.standard_deviation(encoder, score)
+        return f"{mean:.{digits}f}" if math.isnan(spread) else f"{mean:.{digits}f} ± {spread:.{digits}f}"
+
+    def label(self, score: str) -> str:
+        """What a table calls a score: its name in words, and its unit where it is told in one."""
+        words = score.replace("_", " ")
+        return f"{words}, {self.units[score] or 'no unit'}" if score in self.units else words
 
     def _numbers(self, encoder: str, name: str) -> dict[str, Any]:
         mean, spread = self.mean(encoder, name), self.standard_deviation(encoder, name)
@@ -81,14 +90,15 @@ class Result:
 
 
 def table(results: Sequence[Result]) -> Table:
-    """A rich table of results: a line per score, the encoder and its controls side by side, in percent, with spread over seeds.
+    """A rich table of results: a line per score, the encoder and its controls side by side, in percent or a unit, with spread over seeds.
 
     The caption tells settings, split and seeds of each protocol, then warnings, one a line.
     """
     from rich.table import Table
 
     encoders = list(dict.fromkeys(encoder for result in results for encoder in result.values))
-    encoders.sort(key=lambda encoder: encoder == MAJORITY)  # a protocol without one of the controls must not move it to the middle
+    constants = {result.constant for result in results}
+    encoders.sort(key=lambda encoder: encoder in constants)  # a protocol without one of the controls must not move it to the middle
     told = [f"{result.protocol}: {result.settings()}; split {result.split}; {seed_words(result.seeds)}" for result in results]
     warned = dict.fromkeys(f"warning: {warning}" for result in results for warning in result.warnings)
     drawn = Table("protocol", "score (%)", caption="\n".join([*told, *warned]), caption_justify="left")
@@ -97,7 +107,7 @@ def table(results: Sequence[Result]) -> Table:
     for result in results:
         for score in result.scores:
             cells = (result.cell(encoder, score) for encoder in encoders)
-            drawn.add_row(result.protocol if score == result.headline else "", score.replace("_", " "), *cells)
+            drawn.add_row(result.protocol if score == result.headline else "", result.label(score), *cells)
         drawn.add_section()
     return drawn
 

@@ -136,6 +136,8 @@ class UntrainedEncoder(Subject):
 class RawFeatures(Subject):
     """The source's own features: the control that shows what the encoder adds.
 
+    control: a name among the source's `controls`, whose features are taken instead.
+
     >>> from anyview.data.arrays import ArraySource
     >>> RawFeatures(ArraySource(np.eye(4)))(0).shape
     (4, 4)
@@ -143,12 +145,25 @@ class RawFeatures(Subject):
 
     trainable = False
 
+    def __init__(self, source: Source, *, control: str | None = None, **options: Any) -> None:
+        super().__init__(source, **options)
+        self._control = control
+
     def key(self, seed: int) -> int:
         return 0
 
     def make(self, source: Source, seed: int) -> np.ndarray:
-        rows = source.features()
+        rows = self._features(source)
         if source is not self.source and rows.shape[1] != self(seed).shape[1]:
-            found = f"{source.name!r} has {rows.shape[1]} raw features and {self.source.name!r} {self(seed).shape[1]}"
+            kind = self._control or "raw features"
+            found = f"{source.name!r} has {rows.shape[1]} {kind} and {self.source.name!r} {self(seed).shape[1]}"
             raise UserError(f"{found}, and they are scored together; choose data of equal size")
         return rows
+
+    def _features(self, source: Source) -> np.ndarray:
+        if self._control is None:
+            return source.features()
+        controls = source.controls()
+        if self._control not in controls:
+            raise UserError(f"{source.name!r} has no {self._control}, which {self.source.name!r} has; choose data of the same kind")
+        return controls[self._control]()

@@ -1,0 +1,1 @@
+"""Self-supervised learning on time series; what it brings is declared in `plugin`."""

@@ -1,0 +1,67 @@
+"""Time series: what this plugin brings; nothing is imported until it is used."""
+
+from __future__ import annotations
+
+from anyview.plugins import hookimpl
+
+api = 1
+install = "anyview[timeseries]"
+
+
+@hookimpl
+def recipes() -> dict[str, str]:
+    """Methods, one file each."""
+    names = ("frame_projections",)
+    return {name: f"anyview_timeseries.recipes.{name}:{name}" for name in names}
+
+
+@hookimpl
+def objectives() -> dict[str, str]:
+    """Objectives that were published for time series."""
+    return {"frame_contrast": "anyview_timeseries.objectives:FrameContrast"}
+
+
+@hookimpl
+def encoders() -> dict[str, str]:
+    """Networks that read windows (B, C, T)."""
+    return {
+        "resnet1d": "anyview_timeseries.encoders:ResNet1d",
+        "patch_transformer": "anyview_timeseries.encoders:PatchTransformer",
+    }
+
+
+@hookimpl
+def views() -> dict[str, str]:
+    """Coefficients in frames, and augmented windows."""
+    return {"frames": "anyview_timeseries.views:Frames"}
+
+
+@hookimpl
+def datasets() -> dict[str, str]:
+    """Time series by name; a path to the user's own works everywhere as well."""
+    archive = {
+        "ArrowHead": "arrow_head",
+        "BasicMotions": "basic_motions",
+        "Coffee": "coffee",
+        "ECG200": "ecg200",
+        "FaceFour": "face_four",
+        "GunPoint": "gun_point",
+        "ItalyPowerDemand": "italy_power_demand",
+        "Lightning7": "lightning7",
+        "Plane": "plane",
+    }
+    at_hand = ("chirps", "ieee_spc12", "uci_har_subset", "watch_exercises", "monkey_reach_chewie1")
+    brought = ("ieee_spc22", "dalia", "hhar", "usc_had", "uci_har", "clemson", "cpsc2018", "chapman", "sleep_edf")
+    names = {**{name: name for name in (*at_hand, *brought)}, **archive}
+    return {name: f"anyview_timeseries.datasets_named:{function}" for name, function in names.items()}
+
+
+@hookimpl
+def evaluations() -> dict[str, str]:
+    """Protocols that predict a number, and those of classes that series were published with."""
+    return {
+        "heart_rate": "anyview_timeseries.evaluations:heart_rate",
+        "step_count": "anyview_timeseries.evaluations:step_count",
+        "rbf_svm": "anyview_timeseries.evaluations_classes:rbf_svm",
+        "reach_angle": "anyview_timeseries.evaluations_classes:reach_angle",
+    }
