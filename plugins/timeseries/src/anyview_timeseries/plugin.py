@@ -10,8 +10,8 @@ install = "anyview[timeseries]"
 
 @hookimpl
 def recipes() -> dict[str, str]:
-    """Methods, one file each."""
-    names = ("frame_projections",)
+    """Pairs of augmented windows, and methods, one file each; the first two have a slot for an objective."""
+    names = ("pair", "frame_projections")
     return {name: f"anyview_timeseries.recipes.{name}:{name}" for name in names}
 
 
@@ -33,7 +33,7 @@ def encoders() -> dict[str, str]:
 @hookimpl
 def views() -> dict[str, str]:
     """Coefficients in frames, and augmented windows."""
-    return {"frames": "anyview_timeseries.views:Frames"}
+    return {"pair": "anyview_timeseries.views:AugmentedPair", "frames": "anyview_timeseries.views:Frames"}
 
 
 @hookimpl
