@@ -10,15 +10,18 @@ install = "anyview[timeseries]"
 
 @hookimpl
 def recipes() -> dict[str, str]:
-    """Pairs of augmented windows, and methods, one file each; the first two have a slot for an objective."""
-    names = ("pair", "frame_projections")
+    """Pairs of augmented windows, and methods, one file each; most have a slot for an objective."""
+    names = ("pair", "frame_projections", "ts2vec", "myow")
     return {name: f"anyview_timeseries.recipes.{name}:{name}" for name in names}
 
 
 @hookimpl
 def objectives() -> dict[str, str]:
     """Objectives that were published for time series."""
-    return {"frame_contrast": "anyview_timeseries.objectives:FrameContrast"}
+    return {
+        "frame_contrast": "anyview_timeseries.objectives:FrameContrast",
+        "hierarchical_contrast": "anyview_timeseries.hierarchical_contrast:HierarchicalContrast",
+    }
 
 
 @hookimpl
@@ -27,13 +30,19 @@ def encoders() -> dict[str, str]:
     return {
         "resnet1d": "anyview_timeseries.encoders:ResNet1d",
         "patch_transformer": "anyview_timeseries.encoders:PatchTransformer",
+        "dilated_convolution": "anyview_timeseries.dilated_convolution:DilatedConvolution",
     }
 
 
 @hookimpl
 def views() -> dict[str, str]:
     """Coefficients in frames, and augmented windows."""
-    return {"pair": "anyview_timeseries.views:AugmentedPair", "frames": "anyview_timeseries.views:Frames"}
+    return {
+        "pair": "anyview_timeseries.views:AugmentedPair",
+        "frames": "anyview_timeseries.views:Frames",
+        "overlapping_crops": "anyview_timeseries.overlapping_crops:OverlappingCrops",
+        "neural": "anyview_timeseries.neural_views:NeuralViews",
+    }
 
 
 @hookimpl
