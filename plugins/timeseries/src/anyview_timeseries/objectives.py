@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, permutations
 
 import torch
 from torch import Tensor, nn
@@ -102,14 +102,15 @@ class FrameContrast(Objective):
 class EachPair(Objective):
     """Any objective of two views, once for every pair of them, each with heads and state of its own; terms are summed over the pairs.
 
-    make: makes one. views: how many there are. A teacher is shared by all pairs.
+    make: makes one. views: how many there are. With a teacher, which all pairs share, a pair is taken in both orders: such objectives may
+    train the first view's encoder alone.
     """
 
     def __init__(self, make: Callable[[], Objective], views: int) -> None:
         super().__init__()
-        self.pairs = list(combinations(range(views), 2))
-        self.objectives = nn.ModuleList(make() for _ in self.pairs)
-        first = self._each[0]
+        first = make()
+        self.pairs = list((permutations if first.needs.teacher else combinations)(range(views), 2))
+        self.objectives = nn.ModuleList([first, *(make() for _ in self.pairs[1:])])
         self.needs, self.tags, self.momentum = first.needs, first.tags, first.momentum
         self._shown: dict[int, tuple[Step, list[Step]]] = {}
 
