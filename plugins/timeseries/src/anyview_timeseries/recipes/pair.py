@@ -32,7 +32,7 @@ PRESETS = {
     "grid": {
         "data": "chirps",
         "encoder": functools.partial(ResNet1d, dim=16, width=4, blocks=2, dropout=0.0, stride=2),
-        "batch_size": 64,
+        "batch_size": 160,
         "epochs": 1,
     },
 }
