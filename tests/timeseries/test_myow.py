@@ -17,6 +17,7 @@ from anyview.evaluation.protocol import RANDOM, TRAINED
 from anyview.objectives.byol import BYOL
 from anyview.objectives.myow import MYOW
 from anyview.pretrainer import Pretrainer, StepInput
+from anyview.recipe import Recipe
 from anyview.testing import check_objective, check_stage_rank_exact, check_view_maker, tiny_stage
 from anyview.testing.exactness import trace
 from anyview.views.draws import Draws
@@ -151,10 +152,15 @@ def test_without_weight_it_is_byol() -> None:
         assert torch.equal(ours["augmented"], theirs["augmented"])
 
 
+def made() -> Recipe:
+    torch.manual_seed(0)
+    return myow(recording(), epochs=3, **TINY)
+
+
 def test_a_stopped_run_ends_in_the_same_bits(tmp_path: Path) -> None:
-    anyview.pretrain(myow(recording(), epochs=3, **TINY), tmp_path / "whole", log_every=1)
-    stop_at(myow(recording(), epochs=3, **TINY), tmp_path / "stopped", 5)
-    anyview.pretrain(myow(recording(), epochs=3, **TINY), tmp_path / "stopped", resume=True, log_every=1)
+    anyview.pretrain(made(), tmp_path / "whole", log_every=1)
+    stop_at(made(), tmp_path / "stopped", 5)
+    anyview.pretrain(made(), tmp_path / "stopped", resume=True, log_every=1)
     assert_same_bits(tmp_path / "whole", tmp_path / "stopped")
 
 
