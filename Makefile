@@ -27,6 +27,7 @@ docs: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/graphmae.py --threads 1 2
+	$(BIN)/python benchmarks/frames.py --threads 1 2
 
 bench-losses: .venv-losses/.ready
 	.venv-losses/bin/python benchmarks/losses.py --threads 2

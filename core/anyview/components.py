@@ -63,6 +63,7 @@ def schedules() -> dict[str, str]:
         "cosine": "anyview.schedules:Cosine",
         "linear": "anyview.schedules:Linear",
         "ramp": "anyview.schedules:Ramp",
+        "equal_weights": "anyview.schedules:EqualWeights",
     }
 
 

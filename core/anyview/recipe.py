@@ -51,7 +51,8 @@ class Stage:
     encoder: what the tasks' views are encoded by. epochs, batch_size: batch_size counts rows of the global batch, over all ranks; None is
     the whole data set. optimizer: called with the trainable parameters. schedule: factor on the optimiser's learning rates, per step.
     combiner: how several losses become one gradient. clip: largest gradient norm. accumulate: batches per optimiser step.
-    frozen: modules that are neither trained nor in train mode. source: the stage's own data, by default the recipe's.
+    frozen: modules that are neither trained nor in train mode. max_steps: optimiser steps after which the stage ends before its last epoch
+    does. source: the stage's own data, by default the recipe's.
     """
 
     tasks: Sequence[Task]
@@ -64,6 +65,7 @@ class Stage:
     clip: float | None = None
     accumulate: int = 1
     frozen: Sequence[nn.Module] = ()
+    max_steps: int | None = None
     source: Source | None = None
     name: str = "pretrain"
 
@@ -71,6 +73,8 @@ class Stage:
         if self.epochs < 1 or self.accumulate < 1 or (self.batch_size is not None and self.batch_size < 1):
             found = f"epochs {self.epochs}, batch size {self.batch_size}, accumulate {self.accumulate}"
             raise UserError(f"a stage needs at least one epoch, one row per batch and one batch per step; found {found}")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise UserError(f"a stage needs at least one step, and max_steps is {self.max_steps}; leave it out to train all epochs")
         if self.clip is not None and self.clip <= 0:
             raise UserError(f"the gradient's largest norm must be above 0, and clip is {self.clip}; leave it out to clip nothing")
         names = [task.name for task in self.tasks]
@@ -85,7 +89,8 @@ class Stage:
 
     def steps(self, source: Source) -> int:
         """Optimiser steps over `source`, or over the stage's own data where it has some."""
-        return self.epochs * (self.source or source).steps(self.batch_size) // self.accumulate
+        steps = self.epochs * (self.source or source).steps(self.batch_size) // self.accumulate
+        return steps if self.max_steps is None else min(steps, self.max_steps)
 
     def passes(self, source: Source, steps: int) -> int:
         """Whole passes over the data that so many optimiser steps are."""

@@ -75,6 +75,20 @@ class Ramp(Schedule):
         return self.value * min(1.0, max(0.0, (progress - self.begin) / (self.end - self.begin)))
 
 
+@dataclass(frozen=True)
+class EqualWeights(Schedule):
+    """The momentum of a moving average that is the mean of what it followed: 0 at the first update, 1/2 at the second, 1 - 1/n at the n-th.
+
+    Also called stochastic weight averaging: every iterate counts as much.
+
+    >>> [EqualWeights()(step, 10) for step in (1, 2, 4)]
+    [0.0, 0.5, 0.75]
+    """
+
+    def __call__(self, step: int, steps: int) -> float:
+        return 1.0 - 1.0 / max(1, step)
+
+
 def as_schedule(value: float | Schedule) -> Schedule:
     """A number as the schedule that stays at it; a schedule as it is."""
     return value if isinstance(value, Schedule) else Constant(float(value))

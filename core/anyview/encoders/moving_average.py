@@ -9,7 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from anyview.schedules import Schedule, as_schedule
+from anyview.encoders.encoder import Encoder, Encoding
+from anyview.schedules import EqualWeights, Schedule, as_schedule
+from anyview.views.view import View
 
 
 class MovingAverage(nn.Module):
@@ -73,3 +75,25 @@ class MovingAverage(nn.Module):
                 kept.lerp_(buffers[name], 1.0 - momentum)
             else:
                 kept.copy_(buffers[name])
+
+
+class Averaged(Encoder):
+    """An encoder in training beside the mean of its weights over all steps, which is what a recipe keeps: `average.module`.
+
+    encoder: what objectives see. momentum: as in MovingAverage; by default every step counts as much (stochastic weight averaging:
+    Izmailov, Podoprikhin, Garipov, Vetrov, Wilson. 2018, arXiv 1803.05407).
+
+    >>> from anyview.encoders.mlp import MLP
+    >>> averaged = Averaged(MLP(4, dim=2))
+    >>> averaged(View(torch.randn(3, 4))).rows.shape, type(averaged.average.module).__name__
+    (torch.Size([3, 2]), 'MLP')
+    """
+
+    def __init__(self, encoder: Encoder, momentum: float | Schedule | None = None) -> None:
+        super().__init__()
+        self.dim, self.tokens, self.encoder = encoder.dim, encoder.tokens, encoder
+        self.average = MovingAverage(encoder, EqualWeights() if momentum is None else momentum)
+
+    def forward(self, view: View) -> Encoding:
+        encoding: Encoding = self.encoder(view)
+        return encoding

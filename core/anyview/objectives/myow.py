@@ -47,8 +47,9 @@ class MYOW(Objective):
 
     BYOL's loss on the first projector (the student sees the first view; symmetric: the mean of both orders), and the same loss on the
     second between a view and a mined neighbour of it, weighted 1 : w and divided by 1 + w. While w is 0 nothing is mined, and the loss is
-    BYOL's. Mined for is a third view that is seen whole where there is one, else the first. Candidates are the step's extra view
-    "candidates", shown to the teacher, else the teacher's rows of the second view; never the sample itself.
+    BYOL's. Mined for is the step's extra view "queries" where there is one, else a third view that is seen whole, else the first.
+    Candidates are the step's extra view "candidates", shown to the teacher, else the teacher's rows of the second view; never the sample
+    itself.
 
     dim: width of the encoder's rows. hidden, width: of the first projector, hidden of its predictor. second_hidden, second_width: of the
     second's. neighbours: how many nearest candidates one is drawn from. weight, begin, end: w is 0 until the share `begin` of the stage,
@@ -97,9 +98,8 @@ class MYOW(Objective):
         augmented = self._augmented(step, seen)
         if weight == 0:
             return Losses(augmented=augmented + self._idle(), monitors={"mined_weight": 0.0})
-        query, projected = views[0], seen[0]
-        if len(views) > 2:
-            query, projected = views[2], self.project(step.encode(views[2]).rows)
+        query = step.extras.get("queries", views[2] if len(views) > 2 else views[0])
+        projected = seen[0] if query is views[0] else self.project(step.encode(query).rows)
         neighbours = self._neighbours(step, query)
         mined = weight * self._across_samples(projected, neighbours) / (1 + weight)
         similarity = gather_rows(cosine_similarity(step.encode(query).rows.detach(), neighbours)).mean()

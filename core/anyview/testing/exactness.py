@@ -90,11 +90,12 @@ def trace(make_stage: Callable[[], Stage], make_batch: Callable[[], Batch], step
 
 
 def own_part(batch: Batch) -> Batch:
-    """This rank's rows of a global batch of tensors."""
+    """This rank's rows of a global batch of tensors, and of its extras."""
     own = Epoch(rank=rank(), ranks=ranks()).own(batch.rows)
     index, labels = (None if value is None else value[own] for value in (batch.index, batch.labels))
     groups = None if batch.groups is None else {name: ids[own] for name, ids in batch.groups.items()}
-    return Batch(batch.data[own], own.stop - own.start, own.start, batch.rows, index=index, labels=labels, groups=groups)
+    extras = {name: own_part(extra) for name, extra in batch.extras.items()}
+    return Batch(batch.data[own], own.stop - own.start, own.start, batch.rows, index=index, labels=labels, groups=groups, extras=extras)
 
 
 def _train(stage: Stage, batch: Batch, steps: int) -> Trace:

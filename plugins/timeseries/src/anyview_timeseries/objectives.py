@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, permutations
 
 import torch
 from torch import Tensor, nn
@@ -102,15 +102,17 @@ class FrameContrast(Objective):
 class EachPair(Objective):
     """Any objective of two views, once for every pair of them, each with heads and state of its own; terms are summed over the pairs.
 
-    make: makes one. views: how many there are. A teacher is shared by all pairs.
+    make: makes one. views: how many there are. With a teacher, which all pairs share, a pair is taken in both orders: such objectives may
+    train the first view's encoder alone.
     """
 
     def __init__(self, make: Callable[[], Objective], views: int) -> None:
         super().__init__()
-        self.pairs = list(combinations(range(views), 2))
-        self.objectives = nn.ModuleList(make() for _ in self.pairs)
-        first = self._each[0]
+        first = make()
+        self.pairs = list((permutations if first.needs.teacher else combinations)(range(views), 2))
+        self.objectives = nn.ModuleList([first, *(make() for _ in self.pairs[1:])])
         self.needs, self.tags, self.momentum = first.needs, first.tags, first.momentum
+        self._shown: dict[int, tuple[Step, list[Step]]] = {}
 
     def prepare(self, views: ViewSet, samples: int) -> None:
         for objective, pair in zip(self._each, self.pairs, strict=True):
@@ -121,9 +123,10 @@ class EachPair(Objective):
             objective.before_epoch(epoch, lambda pair=pair: (_of_pair(step, pair) for step in look()))  # type: ignore[misc]
 
     def forward(self, step: Step) -> Losses:
-        losses = Losses()
-        for objective, pair in zip(self._each, self.pairs, strict=True):
-            found = objective(_of_pair(step, pair))
+        losses, parts = Losses(), [_of_pair(step, pair) for pair in self.pairs]
+        self._shown = {id(step): (step, parts), **(self._shown if self.training else {})}  # objectives know a step again by what it is
+        for objective, part in zip(self._each, parts, strict=True):
+            found = objective(part)
             for name, term in found.items():
                 losses[name] = losses[name] + term if name in losses else term
             losses.monitors |= found.monitors
@@ -135,8 +138,9 @@ class EachPair(Objective):
         return sum(known) if len(known) == len(lines) else None
 
     def after_step(self, step: Step) -> None:
-        for objective, pair in zip(self._each, self.pairs, strict=True):
-            objective.after_step(_of_pair(step, pair))
+        _, parts = self._shown.pop(id(step))
+        for objective, part in zip(self._each, parts, strict=True):
+            objective.after_step(part)
 
     def make_teacher(self, encoder: Encoder) -> MovingAverage:
         return self._each[0].make_teacher(encoder)

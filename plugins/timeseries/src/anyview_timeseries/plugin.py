@@ -10,15 +10,20 @@ install = "anyview[timeseries]"
 
 @hookimpl
 def recipes() -> dict[str, str]:
-    """Methods, one file each."""
-    names = ("frame_projections",)
+    """Pairs of augmented windows, and methods, one file each; most have a slot for an objective."""
+    names = ("pair", "frame_projections", "ts2vec", "ts_tcc", "tf_c", "myow")
     return {name: f"anyview_timeseries.recipes.{name}:{name}" for name in names}
 
 
 @hookimpl
 def objectives() -> dict[str, str]:
     """Objectives that were published for time series."""
-    return {"frame_contrast": "anyview_timeseries.objectives:FrameContrast"}
+    return {
+        "frame_contrast": "anyview_timeseries.objectives:FrameContrast",
+        "hierarchical_contrast": "anyview_timeseries.hierarchical_contrast:HierarchicalContrast",
+        "temporal_contrast": "anyview_timeseries.temporal_contrast:TemporalContrast",
+        "time_frequency_consistency": "anyview_timeseries.time_frequency:TimeFrequencyConsistency",
+    }
 
 
 @hookimpl
@@ -27,13 +32,22 @@ def encoders() -> dict[str, str]:
     return {
         "resnet1d": "anyview_timeseries.encoders:ResNet1d",
         "patch_transformer": "anyview_timeseries.encoders:PatchTransformer",
+        "convnet1d": "anyview_timeseries.convolution:ConvNet1d",
+        "dilated_convolution": "anyview_timeseries.dilated_convolution:DilatedConvolution",
     }
 
 
 @hookimpl
 def views() -> dict[str, str]:
     """Coefficients in frames, and augmented windows."""
-    return {"frames": "anyview_timeseries.views:Frames"}
+    return {
+        "pair": "anyview_timeseries.views:AugmentedPair",
+        "frames": "anyview_timeseries.views:Frames",
+        "overlapping_crops": "anyview_timeseries.overlapping_crops:OverlappingCrops",
+        "weak_strong": "anyview_timeseries.weak_strong:WeakStrongPair",
+        "time_frequency": "anyview_timeseries.time_frequency:TimeFrequencyViews",
+        "neural": "anyview_timeseries.neural_views:NeuralViews",
+    }
 
 
 @hookimpl

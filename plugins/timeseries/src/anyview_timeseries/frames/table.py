@@ -47,7 +47,10 @@ def make_frame(name: str, **options: Any) -> Frame:
 
 
 def make_frames(names: Sequence[str], options: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Frame]:
-    """Frames by name; raises UserError where there is none, one twice, or options are for one that is not among them."""
+    """Frames by name; raises UserError where there is none, one twice, or options are for one that there is not.
+
+    options: by the names of frames; those of frames that are not asked for wait until they are, so that presets may hold them.
+    """
     options = options or {}
     if not names:
         raise UserError("the views of a window are itself and at least one frame, and none was given; give one such as fourier")
@@ -55,6 +58,6 @@ def make_frames(names: Sequence[str], options: Mapping[str, Mapping[str, Any]] |
         if list(names).count(name) > 1:
             raise UserError(f"the frame {name!r} was asked for twice; give each once")
     for name in options:
-        if name not in names:
-            raise unknown("frame (with options)", name, names, look="docs/timeseries.md")
+        if name not in FRAMES:
+            raise unknown("frame (with options)", name, FRAMES, look="docs/timeseries.md")
     return {name: make_frame(name, **options.get(name, {})) for name in names}

@@ -65,7 +65,7 @@ PRESETS = {
         "data": "chirps",
         "encoder": functools.partial(ResNet1d, dim=16, width=4, blocks=2, dropout=0.0),
         "frame_options": {"morlet": {"count": 8, "pool": 8}},
-        "batch_size": 64,
+        "batch_size": 160,
         "epochs": 1,
     },
 }
