@@ -1,4 +1,4 @@
-"""What an encoder of time series has to beat: controls alone, on real data under the data root, by the protocols that encoders are scored by.
+"""What an encoder of time series has to beat: controls alone, on real data, by the protocols that encoders are scored by.
 
     python benchmarks/timeseries_controls.py
     python benchmarks/timeseries_controls.py --sets ieee_spc12 --seeds 5
