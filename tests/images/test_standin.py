@@ -19,6 +19,7 @@ WAITS = {
     "core/i_jepa": "blocks.py",  # the length of the shortest context in the batch
     "core/ibot": "ibot.py",  # every sample hides another number of tokens
     "core/masked_columns": "masked_columns.py",  # as do masks over entries of tables
+    "timeseries/temporal_contrast": "temporal_contrast.py",  # how many tokens of a view are summed up
 }
 """Objectives that let the host wait once a step for a number that their data decides, and the file in which they do."""
 

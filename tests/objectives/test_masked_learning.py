@@ -22,7 +22,8 @@ from anyview.views.blocks import ContextTargets, MaskGrid
 from anyview.views.maker import ViewMaker
 from anyview.views.view import View
 
-CLASSES, TOKENS, SIGNAL, NUISANCE, STEPS = 6, 8, 4, 8, 200
+CLASSES, TOKENS, SIGNAL, NUISANCE = 6, 8, 4, 8
+STEPS = {"data2vec": 500}  # its targets have to be learned first
 SMALL = {"width": 16, "depth": 1, "heads": 2}
 METHODS = {
     "masked_reconstruction": (MaskGrid(0.5, drop=True), partial(MaskedReconstruction, normalise_target=False, **SMALL)),
@@ -72,6 +73,6 @@ def score(rows: Tensor, labels: Tensor) -> float:
 @pytest.mark.parametrize("name", METHODS)
 def test_learns_which_course_a_sequence_takes(name: str) -> None:
     data, labels = sequences()
-    before, after = (rows_of(trained(*METHODS[name], data, steps), data) for steps in (0, STEPS))
+    before, after = (rows_of(trained(*METHODS[name], data, steps), data) for steps in (0, STEPS.get(name, 200)))
     assert score(after, labels) > score(before, labels) + 0.15
     assert float(torch.nn.functional.normalize(after, dim=1).std(0).mean()) * 16**0.5 > 0.3

@@ -8,7 +8,7 @@ from torch.nn.functional import dropout, max_pool1d, pad, relu
 from anyview.encoders.encoder import Encoder, Encoding
 from anyview.encoders.norm import BatchNorm
 from anyview.encoders.positions import grid_coordinates
-from anyview.encoders.transformer import Pool, TokenTransformer, start_weights
+from anyview.encoders.transformer import Pool, TokenTransformer
 from anyview.errors import UserError
 from anyview.views.view import View
 
@@ -136,10 +136,8 @@ class PatchTransformer(TokenTransformer):
     ) -> None:
         if patch < 1:
             raise UserError(f"a token is made of 1 step of time or more, and a patch of {patch} was asked for; choose a longer one")
-        super().__init__(dim=dim, depth=depth, heads=heads, ratio=ratio, pool=pool, masked=masked)
+        super().__init__(nn.Linear(channels * patch, dim), depth=depth, heads=heads, ratio=ratio, pool=pool, masked=masked)
         self.channels, self.patch = channels, patch
-        self.linear = nn.Linear(channels * patch, dim)
-        start_weights(self.linear)
 
     def embed(self, data: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         windows = check_windows(data, self.channels, "a PatchTransformer")

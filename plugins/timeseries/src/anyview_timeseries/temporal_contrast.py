@@ -75,7 +75,8 @@ class TemporalContrast(Objective):
     (contextual contrast: NT-Xent of cosines). Tokens are brought to length 1.
 
     dim: width of rows and tokens. ahead: steps to predict, fewer where views have too few tokens. hidden, depth, heads, width, dropout: of
-    the transformer. temperature: of the contextual contrast. contextual: its weight. Raises UserError where views have a single token.
+    the transformer; the paper's dropout is 0.1, whose masks are drawn by each process for itself. temperature: of the contextual contrast.
+    contextual: its weight. Raises UserError where views have a single token.
     """
 
     needs = Needs(views=2, tokens=True, couples_rows=True)
@@ -90,7 +91,7 @@ class TemporalContrast(Objective):
         depth: int = 4,
         heads: int = 4,
         width: int = 64,
-        dropout: float = 0.1,
+        dropout: float = 0.0,
         temperature: float = 0.2,
         contextual: float = 0.7,
     ) -> None:

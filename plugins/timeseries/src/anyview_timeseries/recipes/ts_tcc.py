@@ -23,6 +23,7 @@ from anyview_timeseries.series import require_complete
 from anyview_timeseries.temporal_contrast import TemporalContrast
 from anyview_timeseries.weak_strong import FactorOf, WeakStrongPair
 
+PUBLISHED = functools.partial(TemporalContrast, dropout=0.1)
 PRESETS = {
     "quick": {"dim": 64, "epochs": 10},
     "demo": {"data": "chirps", "dim": 64, "epochs": 10},
@@ -45,7 +46,7 @@ def ts_tcc(
     factor_of: FactorOf = "step",
     segments: int = 7,
     jitter: float = 0.8,
-    objective: ObjectiveSlot = TemporalContrast,
+    objective: ObjectiveSlot = PUBLISHED,
     epochs: int = 40,
     batch_size: int = 128,
     lr: float = 3e-4,
