@@ -144,10 +144,10 @@ def test_pairs_of_augmented_windows(options: dict[str, Any], tmp_path: Path) -> 
 
 @pytest.mark.parametrize("recipe", ["frame_projections", "pair"])
 def test_they_learn_on_the_embedded_set_and_are_loaded_again(recipe: str, tmp_path: Path) -> None:
-    run = anyview.pretrain(f"timeseries/{recipe}", tmp_path / "run", preset="demo", epochs=2, log_every=1)
+    run = anyview.pretrain(f"timeseries/{recipe}", tmp_path / "run", data="chirps", epochs=2, log_every=1)
     assert losses(run)[-1] < losses(run)[0]
     assert np.array_equal(anyview.load(tmp_path / "run").embed(), run.embed())
-    assert run.recipe.preset == "chirps+demo"
+    assert run.recipe.preset == "chirps"
 
 
 def test_presets() -> None:

@@ -259,7 +259,7 @@ def test_mistakes_are_one_sentence(build: Any, sentence: str) -> None:
 
 
 def test_its_loss_falls_on_chirps_and_it_is_loaded_again(tmp_path: Path) -> None:
-    run = anyview.pretrain("timeseries/ts2vec", tmp_path / "run", data="chirps", preset="demo", log_every=1)
+    run = anyview.pretrain("timeseries/ts2vec", tmp_path / "run", data="chirps", log_every=1)
     losses = [line["loss"] for line in run.folder.metrics()]
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:5])
     assert np.array_equal(anyview.load(tmp_path / "run").embed(), run.embed())

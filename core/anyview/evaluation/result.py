@@ -89,10 +89,11 @@ class Result:
         return {"values": self.values[encoder][name], "mean": mean, "standard_deviation": None if math.isnan(spread) else spread}
 
 
-def table(results: Sequence[Result]) -> Table:
+def table(results: Sequence[Result], *, headlines: bool = False) -> Table:
     """A rich table of results: a line per score, the encoder and its controls side by side, in percent or a unit, with spread over seeds.
 
-    The caption tells settings, split and seeds of each protocol, then warnings, one a line.
+    headlines: leave out all scores but each protocol's own. The caption tells settings, split and seeds of each protocol, then warnings,
+    one a line.
     """
     from rich.table import Table
 
@@ -105,7 +106,7 @@ def table(results: Sequence[Result]) -> Table:
     for encoder in encoders:
         drawn.add_column(encoder, justify="right")
     for result in results:
-        for score in result.scores:
+        for score in result.scores[:1] if headlines else result.scores:
             cells = (result.cell(encoder, score) for encoder in encoders)
             drawn.add_row(result.protocol if score == result.headline else "", result.label(score), *cells)
         drawn.add_section()

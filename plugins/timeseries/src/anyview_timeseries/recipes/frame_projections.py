@@ -59,7 +59,7 @@ PRESETS = {
     "ieee_spc12": QUICK,
     "uci_har_subset": {**QUICK, "epochs": 20},
     "chirps": {**QUICK, "batch_size": 128},
-    "demo": {"data": "chirps"},
+    "demo": {"data": "chirps", "epochs": 12},
     "paper": PAPER,
     "grid": {
         "data": "chirps",

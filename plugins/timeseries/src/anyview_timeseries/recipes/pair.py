@@ -28,7 +28,6 @@ PRESETS = {
     "ieee_spc12": {**QUICK, "augmentation": "weak"},
     "uci_har_subset": QUICK,
     "watch_exercises": QUICK,
-    "demo": {"data": "chirps", "epochs": 20},
     "grid": {
         "data": "chirps",
         "encoder": functools.partial(ResNet1d, dim=16, width=4, blocks=2, dropout=0.0, stride=2),

@@ -26,7 +26,7 @@ from anyview_timeseries.time_frequency import BothDomains, TimeFrequencyConsiste
 NARROW = functools.partial(ResNet1d, dim=64, width=16, blocks=4, dropout=0.0, stride=2)
 PRESETS = {
     "quick": {"encoder": NARROW, "epochs": 10, "lr": 1e-3},
-    "demo": {"data": "chirps", "encoder": NARROW, "epochs": 10, "lr": 1e-3},
+    "chirps": {"encoder": NARROW, "epochs": 10, "lr": 1e-3},
     "grid": {"data": "chirps", "encoder": functools.partial(ResNet1d, dim=16, width=8, blocks=2, dropout=0.0, stride=2), "batch_size": 64},
 }
 

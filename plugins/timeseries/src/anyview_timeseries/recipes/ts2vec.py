@@ -26,7 +26,7 @@ MANY = 100_000
 """Numbers in the training windows up to which 200 iterations are enough."""
 PRESETS = {
     "quick": {"hidden": 32, "dim": 64, "depth": 6, "iterations": 100},
-    "demo": {"data": "chirps", "hidden": 32, "dim": 64, "depth": 6, "iterations": 60},
+    "chirps": {"hidden": 32, "dim": 64, "depth": 6, "iterations": 60},
     "grid": {"data": "chirps", "hidden": 16, "dim": 32, "depth": 4},
 }
 

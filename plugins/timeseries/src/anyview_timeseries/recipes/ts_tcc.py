@@ -26,7 +26,7 @@ from anyview_timeseries.weak_strong import FactorOf, WeakStrongPair
 PUBLISHED = functools.partial(TemporalContrast, dropout=0.1)
 PRESETS = {
     "quick": {"dim": 64, "epochs": 10},
-    "demo": {"data": "chirps", "dim": 64, "epochs": 10},
+    "chirps": {"dim": 64, "epochs": 10},
     "grid": {"data": "chirps", "dim": 16, "batch_size": 64},
 }
 
