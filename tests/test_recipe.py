@@ -13,8 +13,11 @@ import yaml
 from anyview.__main__ import main
 from anyview.data.arrays import ArraySource
 from anyview.encoders.mlp import MLP
+from anyview.encoders.moving_average import MovingAverage
 from anyview.errors import UserError
 from anyview.objectives.barlow_twins import BarlowTwins
+from anyview.objectives.byol import BYOL
+from anyview.objectives.dino import DINO
 from anyview.objectives.objective import Losses, Needs, Objective, ObjectiveSlot, Step
 from anyview.recipe import Recipe, RecipeFunction, Stage, Task, recipe
 from anyview.testing.tiny import sgd, tiny_batch
@@ -124,3 +127,12 @@ def test_rows_with_hidden_cells_are_learned_from(tmp_path: Path) -> None:
     assert losses[-1] < 0.8 * losses[0]
     with pytest.raises(UserError, match="BarlowTwins needs 2 views"):
         pretrain("core/masked", tmp_path / "other", objective=BarlowTwins)
+
+
+@pytest.mark.parametrize(("objective", "taught"), [(DINO, True), (BYOL, False)])
+def test_a_stage_embeds_by_what_the_objective_s_authors_evaluate(objective: Any, taught: bool) -> None:
+    encoder, head = MLP(4, dim=8), {"prototypes": 8} if taught else {}
+    stage = Stage(tasks=[Task(NoisePair(0.1), objective(8, hidden=8, width=4, **head))], encoder=encoder, epochs=1, optimizer=sgd)
+    teacher = stage.teachers[objective.__name__]
+    assert isinstance(teacher, MovingAverage)
+    assert stage.embedder is (teacher.module if taught else encoder)

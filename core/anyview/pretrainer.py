@@ -43,12 +43,7 @@ class Pretrainer(nn.Module):
         super().__init__()
         self.encoder = stage.encoder
         self.objectives = nn.ModuleDict({task.name: task.objective for task in stage.tasks})
-        self.teachers = nn.ModuleDict()
-        for task in stage.tasks:
-            if task.teacher is not None:
-                self.teachers[task.name] = task.teacher
-            elif task.objective.needs.teacher:
-                self.teachers[task.name] = task.objective.make_teacher(stage.encoder)
+        self.teachers = nn.ModuleDict(stage.teachers)
         self.tasks, self.epochs = list(stage.tasks), stage.epochs
         self.frozen = (*stage.frozen, *(task.teacher for task in stage.tasks if task.teacher is not None))
         self._thawed: list[nn.Parameter] = []

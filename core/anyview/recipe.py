@@ -16,6 +16,7 @@ from anyview.combiners.weighted_sum import WeightedSum
 from anyview.config import slots_of
 from anyview.data.source import Source
 from anyview.encoders.encoder import Encoder
+from anyview.encoders.moving_average import MovingAverage
 from anyview.errors import UserError, unknown
 from anyview.objectives.objective import Needs, Objective, check_needs
 from anyview.plugins import host
@@ -52,7 +53,7 @@ class Stage:
     the whole data set. optimizer: called with the trainable parameters. schedule: factor on the optimiser's learning rates, per step.
     combiner: how several losses become one gradient. clip: largest gradient norm. accumulate: batches per optimiser step.
     frozen: modules that are neither trained nor in train mode. max_steps: optimiser steps after which the stage ends before its last epoch
-    does. source: the stage's own data, by default the recipe's.
+    does. source: the stage's own data, by default the recipe's. teachers: by task, its own or a moving average of the encoder.
     """
 
     tasks: Sequence[Task]
@@ -68,6 +69,8 @@ class Stage:
     max_steps: int | None = None
     source: Source | None = None
     name: str = "pretrain"
+
+    teachers: Mapping[str, nn.Module] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.accumulate < 1 or (self.batch_size is not None and self.batch_size < 1):
@@ -86,6 +89,18 @@ class Stage:
             pair = f"{type(task.views).__name__} with {type(self.encoder).__name__}"
             views = pair if task.objective.needs.tokens and not self.encoder.tokens else type(task.views).__name__
             check_needs(task.objective, task.views.gives, views=views, tokens=self.encoder.tokens)
+        made = {task.name: task.teacher or self._following(task.objective) for task in self.tasks}
+        self.teachers = {name: teacher for name, teacher in made.items() if teacher is not None}
+
+    def _following(self, objective: Objective) -> MovingAverage | None:
+        return objective.make_teacher(self.encoder) if objective.needs.teacher else None
+
+    @property
+    def embedder(self) -> Encoder:
+        """What to embed by when this stage is over: the encoder, or its teacher where the first objective's authors evaluate that."""
+        teacher = self.teachers.get(self.tasks[0].name) if self.tasks[0].objective.evaluated == "teacher" else None
+        embedder: Encoder = teacher.module if isinstance(teacher, MovingAverage) else self.encoder
+        return embedder
 
     def steps(self, source: Source) -> int:
         """Optimiser steps over `source`, or over the stage's own data where it has some."""
@@ -106,7 +121,7 @@ class Stage:
 
 @dataclass
 class Recipe:
-    """A run: data, stages in order, and the embedder that remains (projectors and teachers stay behind).
+    """A run: data, stages in order, and the embedder that remains (projectors stay behind, and one of student and teacher).
 
     probe: options that the method's authors evaluate with, by protocol ({"linear": {"lr": 0.01}}).
     name, values, preset: where it came from; filled in by the recipe function, saved with the run.

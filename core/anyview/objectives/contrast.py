@@ -75,7 +75,7 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
     places = torch.arange(len(queries), device=queries.device)
 
     def losses(own: slice) -> Tensor:
-        return nn.functional.cross_entropy(products(queries[own], keys), places[own], reduction="sum")[None]
+        return nn.functional.cross_entropy(products(part(queries, own), keys), places[own], reduction="sum")[None]
 
     return in_blocks(losses, len(queries), len(keys)).sum() / len(queries)
 
@@ -84,6 +84,11 @@ def blocks(rows: int, columns: int) -> list[slice]:
     """Consecutive slices of `rows` rows, at least one, each with at most BLOCK numbers when a row has `columns`."""
     length = max(1, BLOCK // max(1, columns))
     return [slice(start, min(start + length, rows)) for start in range(0, max(1, rows), length)]
+
+
+def part(rows: Tensor, own: slice) -> Tensor:
+    """The rows `own`; where that is all of them, the tensor itself, whose gradient is then not copied into one of zeros."""
+    return rows if own.stop - own.start == len(rows) else rows[own]
 
 
 def in_blocks(losses: Callable[[slice], Tensor], rows: int, columns: int) -> Tensor:

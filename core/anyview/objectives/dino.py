@@ -132,6 +132,7 @@ class DINO(Objective):
 
     needs = Needs(views=2, teacher=True)
     tags = ("distillation",)
+    evaluated = "teacher"
 
     def __init__(
         self,

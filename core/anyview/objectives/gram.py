@@ -85,6 +85,10 @@ def wide(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+EXACT = {"highest", "ieee", "none"}
+"""What torch calls the precision of a float32 product that is one; "none" where nobody has set any."""
+
+
 @contextmanager
 def full_products(device: torch.device) -> Iterator[None]:
     """Within it float32 matrices are multiplied as float32: no autocast, no TensorFloat32, no bfloat16; after it everything is as before.
@@ -94,6 +98,9 @@ def full_products(device: torch.device) -> Iterator[None]:
     torch.float32
     """
     before = _matmul_precision()
+    if set(before) <= EXACT and not torch.is_autocast_enabled(device.type):
+        yield
+        return
     _set_matmul_precision(("highest",) if len(before) == 1 else ("ieee", "ieee"))
     try:
         with torch.autocast(device.type, enabled=False):

@@ -75,6 +75,7 @@ class IJEPA(Objective):
 
     needs = Needs(views=0, roles=("context", "clean", "target"), masks=True, tokens=True, drops=True, teacher=True)
     tags = ("masked prediction", "joint-embedding prediction")
+    evaluated = "teacher"
 
     def __init__(
         self,

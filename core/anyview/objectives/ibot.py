@@ -51,6 +51,7 @@ class IBOT(Objective):
 
     needs = Needs(roles=("clean",), masks=True, tokens=True, teacher=True)
     tags = ("distillation", "masked prediction")
+    evaluated = "teacher"
 
     def __init__(
         self,

@@ -90,6 +90,7 @@ class MSN(Objective):
 
     needs = Needs(views=2, teacher=True, couples_rows=True, drops=True)
     tags = ("distillation", "clustering")
+    evaluated = "teacher"
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -211,6 +211,7 @@ class Objective(nn.Module):
     """A method: owns its heads and state, turns a step into losses.
 
     needs: what it asks for. tags: families it belongs to, of TAGS. momentum: how the encoder's teacher follows, where one is wanted.
+    evaluated: whether its authors embed by the student or by the teacher; recipes hand over that one (`Stage.embedder`).
     State that changes between steps (queue, prototypes, centre) is a buffer or module and changes in `after_step`; what its sizes depend
     on beside the encoder's width (samples of the data, width of a target) is known in `prepare`.
     """
@@ -218,6 +219,7 @@ class Objective(nn.Module):
     needs: Needs = Needs()
     tags: tuple[str, ...] = ()
     momentum: float | Schedule = 0.996
+    evaluated: Literal["student", "teacher"] = "student"
 
     def prepare(self, views: ViewSet, samples: int) -> None:
         """Make what depends on the data (a decoder's last layer, a bank of `samples` rows); called once, before there is an optimiser.

@@ -57,4 +57,4 @@ def masked(
         optimizer=functools.partial(torch.optim.AdamW, lr=lr, weight_decay=weight_decay),
         schedule=Cosine(warmup=warmup),
     )
-    return Recipe(source=source, stages=[stage], embedder=encoder)
+    return Recipe(source=source, stages=[stage], embedder=stage.embedder)

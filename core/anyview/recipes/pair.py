@@ -59,19 +59,14 @@ def pair(
     """
     source = open_rows(data)
     encoder = MLP(source.shape["features"], hidden=hidden, dim=dim, layers=layers)
-    return Recipe(
-        source=source,
-        stages=[
-            Stage(
-                tasks=[Task(Pair(Noise(noise)), objective(dim))],
-                encoder=encoder,
-                epochs=epochs,
-                batch_size=batch_size,
-                optimizer=functools.partial(torch.optim.SGD, lr=lr, momentum=0.9, weight_decay=weight_decay),
-                schedule=Cosine(warmup=warmup),
-                clip=clip,
-                accumulate=accumulate,
-            )
-        ],
-        embedder=encoder,
+    stage = Stage(
+        tasks=[Task(Pair(Noise(noise)), objective(dim))],
+        encoder=encoder,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=functools.partial(torch.optim.SGD, lr=lr, momentum=0.9, weight_decay=weight_decay),
+        schedule=Cosine(warmup=warmup),
+        clip=clip,
+        accumulate=accumulate,
     )
+    return Recipe(source=source, stages=[stage], embedder=stage.embedder)

@@ -49,4 +49,4 @@ def dropout_pair(
         batch_size=batch_size,
         optimizer=functools.partial(torch.optim.Adam, lr=lr),
     )
-    return Recipe(source=source, stages=[stage], embedder=encoder)
+    return Recipe(source=source, stages=[stage], embedder=stage.embedder)

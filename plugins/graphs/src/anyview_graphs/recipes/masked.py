@@ -85,4 +85,4 @@ def masked(
         optimizer=functools.partial(torch.optim.Adam, lr=lr, weight_decay=weight_decay),
         schedule=Cosine(),
     )
-    return Recipe(source=source, stages=[stage], embedder=network)
+    return Recipe(source=source, stages=[stage], embedder=stage.embedder)

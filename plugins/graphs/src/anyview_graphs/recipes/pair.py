@@ -90,4 +90,4 @@ def pair(
         optimizer=functools.partial(torch.optim.AdamW, lr=lr, weight_decay=weight_decay),
         schedule=Cosine(warmup=warmup),
     )
-    return Recipe(source=source, stages=[stage], embedder=network)
+    return Recipe(source=source, stages=[stage], embedder=stage.embedder)

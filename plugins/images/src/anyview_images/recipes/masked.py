@@ -90,7 +90,7 @@ def masked(
         clip=clip,
         accumulate=accumulate,
     )
-    return Recipe(source=source, stages=[stage], embedder=network)
+    return Recipe(source=source, stages=[stage], embedder=stage.embedder)
 
 
 def _masks(needs: Needs, grid: tuple[int, int], pixels: int, rate: float | None, targets: int) -> ViewMaker:

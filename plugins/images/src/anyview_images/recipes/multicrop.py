@@ -134,7 +134,7 @@ def multicrop(
         clip=clip,
         accumulate=accumulate,
     )
-    return Recipe(source=source, stages=[stage], embedder=network)
+    return Recipe(source=source, stages=[stage], embedder=stage.embedder)
 
 
 def _masked(needs: Needs, network: Normalised) -> bool:

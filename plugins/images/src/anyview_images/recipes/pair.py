@@ -97,4 +97,4 @@ def pair(
         clip=clip,
         accumulate=accumulate,
     )
-    return Recipe(source=source, stages=[stage], embedder=network)
+    return Recipe(source=source, stages=[stage], embedder=stage.embedder)
