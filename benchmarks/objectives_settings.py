@@ -30,24 +30,28 @@ CROPS = {
     "dino": "--lr 0.3 --objective.hidden 256 --objective.width 64 --objective.prototypes 1024 --objective.norm true "
     "--objective.centering sinkhorn --objective.momentum 0.95",
     "msn": "--objective.hidden 256 --objective.width 64 --objective.prototypes 200 --objective.momentum 0.98",
-    "ibot": "--optimizer adamw --lr 2e-3 --locals 0 --clip 1 {transformer} --objective.hidden 256 --objective.width 64 "
-    "--objective.prototypes 1024 --objective.momentum 0.95",
+    "ibot": "--optimizer adamw {ibot} {transformer} --objective.hidden 256 --objective.width 64 --objective.prototypes 1024",
 }
 MASKED = {
     "masked_reconstruction": "--lr 2e-3 --objective.width 64 --objective.depth 1 --objective.heads 4",
-    "data2vec": "--lr 5e-4 --mask-rate 0.4 --objective.momentum 0.99 --objective.final_momentum 1.0",
+    "data2vec": "--lr 1e-3 --mask-rate 0.4 --objective.momentum 0.998 --objective.final_momentum 1.0",
     "i_jepa": "--lr 5e-4 --targets 2 --objective.width 64 --objective.depth 1 --objective.heads 4 --objective.momentum 0.95",
 }
 EPOCHS = {"mnist": {"pair": 6, "multicrop": 6, "masked": 12}, "digits": {"pair": 10, "multicrop": 20, "masked": 60}}
 TRANSFORMER = "--encoder images/vision_transformer --encoder.patch {patch} --encoder.dim {dim} --encoder.depth {depth} --encoder.heads 4"
 TRANSFORMERS = {"mnist": TRANSFORMER.format(patch=7, dim=128, depth=3), "digits": TRANSFORMER.format(patch=2, dim=96, depth=2)}
 
+IBOT = {  # small views of digits show too little
+    "mnist": "--lr 1e-3 --local-size 14 --objective.momentum 0.98",
+    "digits": "--lr 2e-3 --locals 0 --clip 1 --objective.momentum 0.95",
+}
+
 
 def settings(data: str, epochs: int | None = None) -> dict[str, str]:
     """The recipe and its flags by objective, as typed behind `anyview pretrain`; epochs: in place of those above."""
     return {
         name: f"images/{recipe} --data {data} --epochs {epochs or EPOCHS[data][recipe]} --objective core/{name} "
-        + flags.format(transformer=TRANSFORMERS[data])
+        + flags.format(transformer=TRANSFORMERS[data], ibot=IBOT[data])
         for recipe, table in (("pair", PAIR), ("multicrop", CROPS), ("masked", MASKED))
         for name, flags in table.items()
     }

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -99,8 +99,7 @@ class Stage:
     def embedder(self) -> Encoder:
         """What to embed by when this stage is over: the encoder, or its teacher where the first objective's authors evaluate that."""
         teacher = self.teachers.get(self.tasks[0].name) if self.tasks[0].objective.evaluated == "teacher" else None
-        embedder: Encoder = teacher.module if isinstance(teacher, MovingAverage) else self.encoder
-        return embedder
+        return cast(Encoder, teacher.module) if isinstance(teacher, MovingAverage) else self.encoder
 
     def steps(self, source: Source) -> int:
         """Optimiser steps over `source`, or over the stage's own data where it has some."""
