@@ -1,49 +1,86 @@
 """Heart rates of unseen people on IEEE SPC12 by frozen encoders, beside the controls of the same split.
 
     python benchmarks/heart_rate.py
-    python benchmarks/heart_rate.py --values '{"frames": ["identity"]}' --out runs/identity
+    python benchmarks/heart_rate.py --only all simclr --seeds 0 1 2 --jobs 2
 
 For each of subjects 0 to 4: a recipe is pre-trained on the windows of all others, a linear probe (the protocol heart_rate) learns from the
-other four of 0 to 4, and is tested on the target. Runs are kept in --out, and what is there is not trained again. Errors in beats a minute:
-means over targets, then mean and deviation over seeds.
+other four of 0 to 4, and is tested on the target. Errors in beats a minute: means over targets, then mean and deviation over seeds. Seconds
+are processor seconds of a pre-training on one thread. Runs that are finished are kept.
 """
 
 from __future__ import annotations
 
-import argparse
+import functools
 import json
+import multiprocessing
+import os
+import statistics
+import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from study import show, study_parser
 
 import anyview
-from anyview.console import make_console, make_table
-from anyview.evaluation.protocol import RANDOM, RAW, TRAINED, Result, evaluate_rows
+from anyview.evaluation.protocol import RANDOM, RAW, TRAINED, evaluate_rows
 from anyview.evaluation.subject import RawFeatures, TrainedEncoder, UntrainedEncoder
+from anyview.objectives.simclr import SimCLR
 from anyview.run import Run
 from anyview_timeseries.evaluations import heart_rate
 from anyview_timeseries.mappers import MappedTime
 
+DATA, TARGETS = "ieee_spc12", range(5)
 SCORES = ("mae", "rmse", "correlation")
 TIME = "time encoder alone"
+PROJECTIONS, PAIR = "timeseries/frame_projections", "timeseries/pair"
+SMALL_SIMCLR = functools.partial(SimCLR, hidden=128, width=128, temperature=0.15)
+ROWS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "all": ("window, Fourier, wavelets", PROJECTIONS, {}),
+    "fourier": ("window, Fourier", PROJECTIONS, {"frames": ("fourier",)}),
+    "wavelets": ("window, wavelets", PROJECTIONS, {"frames": ("morlet",)}),
+    "identity": ("window twice, two encoders", PROJECTIONS, {"frames": ("identity",)}),
+    "random": ("window, random orthonormal matrix", PROJECTIONS, {"frames": ("random",)}),
+    "simclr": ("SimCLR, scaled and jittered", PAIR, {"objective": SMALL_SIMCLR, "augmentation": "weak"}),
+    "simclr_motion": ("SimCLR, stretches at changing speed", PAIR, {"objective": SMALL_SIMCLR, "augmentation": "motion"}),
+}
 
 
-def trained(recipe: str, values: dict[str, Any], target: int, seed: int, out: Path) -> Run:
-    """The run of a target and a seed, trained unless it is there."""
-    folder = out / f"target{target}-seed{seed}"
-    if (folder / "encoder.safetensors").is_file():
-        return anyview.load(folder)
-    begin = time.process_time()
-    reading = {**(values.get("reading") or {}), "target": target}
-    run = anyview.pretrain(recipe, folder, seed=seed, data="ieee_spc12", overwrite=True, **{**values, "reading": reading})
-    (folder / "seconds.json").write_text(json.dumps(time.process_time() - begin))
-    return run
+@dataclass(frozen=True)
+class Training:
+    """One row of the table for one target and seed."""
+
+    row: str
+    target: int
+    seed: int
+    out: Path
+    epochs: int | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is kept; its scores lie beside it."""
+        return self.out / f"{self.row}{f'-{self.epochs}' if self.epochs else ''}-target{self.target}-seed{self.seed}"
+
+    def result(self) -> dict[str, Any]:
+        """Scores by column, and processor seconds; made when they are not there."""
+        torch.set_num_threads(1)
+        kept = self.folder.with_name(f"{self.folder.name}.json")
+        if not kept.exists():
+            _, recipe, values = ROWS[self.row]
+            values = {**values, **({"epochs": self.epochs} if self.epochs else {})}
+            began = time.process_time()
+            run = anyview.pretrain(
+                recipe, self.folder, seed=self.seed, data=DATA, reading={"target": self.target}, overwrite=True, **values
+            )
+            seconds = time.process_time() - began
+            kept.write_text(json.dumps({"seconds": seconds, "scores": scored(run, self.seed)}, indent=2))
+        return json.loads(kept.read_text())
 
 
-def scored(run: Run, seed: int) -> Result:
+def scored(run: Run, seed: int) -> dict[str, dict[str, float]]:
     """The protocol on the run's encoder, on its time encoder alone, and on all controls."""
     source = run.source
     columns: dict[str, Any] = {TRAINED: TrainedEncoder(run.embedder, source)}
@@ -51,46 +88,59 @@ def scored(run: Run, seed: int) -> Result:
         columns[TIME] = TrainedEncoder(run.embedder.time, source)
     columns |= {RANDOM: UntrainedEncoder(run.fresh_encoder, source), RAW: RawFeatures(source)}
     columns |= {name: RawFeatures(source, control=name) for name in source.controls()}
-    return evaluate_rows(columns, source.labels, source.split, heart_rate, [seed])
+    found = evaluate_rows(columns, source.labels, source.split, heart_rate, [seed])
+    return {column: {name: found.mean(column, name) for name in SCORES if name in scores} for column, scores in found.values.items()}
 
 
-def show(results: dict[int, list[Result]], recipe: str) -> dict[str, dict[str, list[float]]]:
-    """The table; returns scores by column and score, one for each seed."""
-    table = make_table("bpm", *(name.upper() if name != "correlation" else name for name in SCORES), "MAE by target", title=recipe)
-    found: dict[str, dict[str, list[float]]] = {}
-    for column in next(iter(results.values()))[0].values:
-        by_seed = {name: [float(np.mean([r.values[column][name][0] for r in of])) for of in results.values()] for name in SCORES}
-        targets = np.mean([[r.values[column]["mae"][0] for r in of] for of in results.values()], axis=0)
-        cells = [f"{np.mean(each):.2f} ± {np.std(each, ddof=1) if len(each) > 1 else 0:.2f}" for each in by_seed.values()]
-        table.add_row(column, *cells, " ".join(f"{value:.1f}" for value in targets))
-        found[column] = by_seed
-    make_console().print(table)
+def make(trainings: list[Training], jobs: int) -> dict[Training, dict[str, Any]]:
+    """All results, `jobs` at a time."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    found = {}
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for training, result in zip(trainings, pool.map(Training.result, trainings), strict=True):
+            told = ", ".join(f"{column} {result['scores'][column]['mae']:.1f}" for column in (TRAINED, RANDOM))
+            print(f"{training.folder.name}: {told} bpm, {result['seconds']:.0f} s", file=sys.stderr, flush=True)
+            found[training] = result
     return found
 
 
+def line(title: str, column: str, results: dict[Training, dict[str, Any]], *, seconds: bool = False) -> list[str]:
+    """A line of the table: every score as mean and deviation over seeds of the mean over targets, and the error of each target."""
+    by_seed: dict[int, list[dict[str, float]]] = {}
+    by_target: dict[int, list[float]] = {}
+    for training, result in results.items():
+        by_seed.setdefault(training.seed, []).append(result["scores"][column])
+        by_target.setdefault(training.target, []).append(result["scores"][column]["mae"])
+    cells = []
+    for name in SCORES:
+        means = [statistics.fmean(one[name] for one in of) for of in by_seed.values()]
+        cells.append(f"{statistics.fmean(means):.2f}" + (f" ± {statistics.stdev(means):.2f}" if len(means) > 1 else ""))
+    targets = " ".join(f"{statistics.fmean(values):.1f}" for _, values in sorted(by_target.items()))
+    took = f"{statistics.fmean(one['seconds'] for one in results.values()):.0f}" if seconds else ""
+    return [title, *cells, targets, took]
+
+
 def main() -> None:
-    """Train what is missing, score, print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--recipe", default="timeseries/frame_projections")
-    parser.add_argument("--values", type=json.loads, default={}, help="values of the recipe, as JSON")
-    parser.add_argument("--targets", type=int, nargs="+", default=list(range(5)))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("runs/heart_rate"))
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    """Train what is missing; print the table."""
+    parser = study_parser(__doc__, "runs/heart_rate")
+    parser.add_argument("--only", nargs="+", default=list(ROWS), choices=list(ROWS), help="these rows alone")
+    parser.add_argument("--epochs", type=int, help="passes over the windows, instead of the preset's")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    results = {}
-    for seed in options.seeds:
-        results[seed] = [scored(trained(options.recipe, options.values, target, seed, options.out), seed) for target in options.targets]
-        show({seed: results[seed]}, f"{options.recipe}, seed {seed}")
-    found = show(results, f"{options.recipe}, seeds {' '.join(map(str, options.seeds))}")
-    seconds = [json.loads(path.read_text()) for path in options.out.glob("*/seconds.json")]
-    print(f"{np.mean(seconds):.0f} CPU seconds for a pre-training" if seconds else "")
-    if options.json:
-        options.json.write_text(
-            json.dumps({"recipe": options.recipe, "values": options.values, "seconds": seconds, "scores": found}, indent=2)
-        )
+    options.out.mkdir(parents=True, exist_ok=True)
+    trainings = [
+        Training(row, target, seed, options.out, options.epochs) for seed in options.seeds for row in options.only for target in TARGETS
+    ]
+    found = make(trainings, options.jobs)
+    lines = []
+    for row in options.only:
+        results = {training: result for training, result in found.items() if training.row == row}
+        lines.append(line(ROWS[row][0], TRAINED, results, seconds=True))
+        if ROWS[row][1] == PROJECTIONS:
+            lines.append(line(f"{ROWS[row][0]}: time encoder alone", TIME, results))
+    first = {training: result for training, result in found.items() if training.row == options.only[0]}
+    controls = dict.fromkeys(column for result in first.values() for column in result["scores"])
+    lines += [line(column, column, first) for column in controls if column not in (TRAINED, TIME)]
+    show(("rows", "MAE, bpm", "RMSE, bpm", "correlation", "MAE by target", "seconds"), lines, markdown=options.markdown)
 
 
 if __name__ == "__main__":

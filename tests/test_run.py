@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,27 @@ def test_a_loaded_run_embeds_like_the_one_in_memory(trained: anyview.Run) -> Non
     assert np.array_equal(loaded.embed("digits"), trained.embed())
     assert loaded.record == trained.record
     assert loaded.recipe.values["data"] == "digits"
+
+
+def test_the_projector_comes_back_from_the_checkpoint(trained: anyview.Run, tmp_path: Path) -> None:
+    encoder, objective = trained.recipe.stages[-1].encoder.eval(), trained.recipe.stages[-1].tasks[0].objective.eval()
+    assert objective.projector is not None
+    view = next(iter(trained.source.clean(32)))
+    with torch.no_grad():
+        expected = objective.projector(encoder(view).rows)
+        found = anyview.load(trained.folder.path).projected_encoder().eval()(view).rows
+        fresh = trained.fresh_projected_encoder().eval()(view).rows
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(fresh, expected)
+    shutil.copytree(trained.folder.path, tmp_path / "copy", ignore=shutil.ignore_patterns("checkpoint"))
+    with pytest.raises(UserError, match="checkpoint, which is gone"):
+        anyview.load(tmp_path / "copy").projected_encoder()
+
+
+def test_an_objective_without_a_projector_says_so(tmp_path: Path) -> None:
+    run = anyview.pretrain("core/masked", tmp_path / "run", data="digits", hidden=16, dim=8, epochs=1)
+    with pytest.raises(UserError, match="without a projector of its own"):
+        run.projected_encoder()
 
 
 def test_rows_come_in_the_inputs_order(trained: anyview.Run) -> None:

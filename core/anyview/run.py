@@ -19,6 +19,7 @@ from anyview.config import from_yaml, to_yaml
 from anyview.data.roots import data_root
 from anyview.data.source import Outline, Source
 from anyview.encoders.encoder import Encoder
+from anyview.encoders.projected import Projected
 from anyview.errors import UserError, unknown
 from anyview.evaluation.augmented import AugmentedRows, augmented_rows
 from anyview.evaluation.embedding import choose_device, embed, embed_in_parts
@@ -260,8 +261,38 @@ class Run:
 
     def fresh_encoder(self) -> Encoder:
         """The same encoder, untrained, with initial weights from the global random state: the control."""
+        return self._fresh().embedder
+
+    def projected_encoder(self) -> Encoder:
+        """The last stage's student and the projector of its first objective, as training left them: its rows are what the loss compared.
+
+        Raises UserError where the objective has no projector, and where the run's checkpoints are gone.
+        """
+        projected, name = _projected(self.recipe)
+        saved = self.folder.load_checkpoint()
+        if saved is None:
+            raise UserError(
+                f"the projector of the run {str(self.folder.path)!r} is in its checkpoint, which is gone; train again, "
+                "or use the encoder's own rows"
+            )
+        stage = f"{len(self.recipe.stages) - 1}."
+        places = {f"{stage}encoder.": "encoder.", f"{stage}objectives.{name}.project.": "project."}
+        state = {
+            own + key.removeprefix(place): value
+            for key, value in saved["modules"].items()
+            for place, own in places.items()
+            if key.startswith(place)
+        }
+        projected.load_state_dict(state)
+        return projected
+
+    def fresh_projected_encoder(self) -> Encoder:
+        """The same student and projector, untrained, with initial weights from the global random state."""
+        return _projected(self._fresh())[0]
+
+    def _fresh(self) -> Recipe:
         outline = Outline(self.record["data"]["name"], self.record["data"]["shape"])
-        return _assemble(self.recipe.name, {**self.recipe.values, "data": outline}).embedder
+        return _assemble(self.recipe.name, {**self.recipe.values, "data": outline})
 
     def _open(self, data: Any) -> Source:
         source = data if isinstance(data, Source) else _assemble(self.recipe.name, {**self.recipe.values, "data": data}).source
@@ -271,6 +302,16 @@ class Run:
                 reads = f"the run's encoder reads {expected.get(key)} {key}"
                 raise UserError(f"{reads}, and the data {source.name!r} has {value}; give data of the same shape")
         return source
+
+
+def _projected(recipe: Recipe) -> tuple[Projected, str]:
+    """The last stage's student with the projector of its first task, and the task's name."""
+    stage = recipe.stages[-1]
+    task = stage.tasks[0]
+    if task.objective.projector is None:
+        compares = f"{type(task.objective).__name__} compares rows without a projector of its own, or has several"
+        raise UserError(f"{compares}; use the encoder's rows")
+    return Projected(stage.encoder, task.objective.projector), task.name
 
 
 def _versions() -> dict[str, str]:

@@ -55,6 +55,8 @@ def run(name: str, weights: list[float], data: ArraySource | None = None, method
         source=data or source(),
         embedder=Columns(weights),
         fresh_encoder=lambda: Columns([1.0, 1e-3] + [1e-3] * (len(weights) - 2)),
+        projected_encoder=lambda: Columns(weights[:2]),
+        fresh_projected_encoder=lambda: Columns([1.0, 1e-3]),
         view_maker=Pair(Noise(0.3)),
         recipe=SimpleNamespace(stages=[SimpleNamespace(tasks=[task])]),
         record={"recipe": "core/pair", "seed": 0, "parameters": {"data": "data", **parameters}},
@@ -80,6 +82,17 @@ def test_runs_are_ranked_by_the_metric_of_their_training_rows():
     assert found.second == "participation_ratio"
     assert "training data" in found.rows
     assert found.warnings == []
+
+
+def test_runs_are_ranked_by_what_their_projectors_give_where_that_is_asked_for():
+    runs = [run("first", [1.0, 0.1] + [1.0] * 6), run("second", [1.0, 0.9] + [0.01] * 6)]
+    assert [one.run for one in select(runs).runs] == ["first", "second"]
+    found = select(runs, rows="projector")
+    assert [one.run for one in found.runs] == ["second", "first"]
+    assert found.rows == "projections of the training data, not augmented"
+    assert [(one.width, one.untrained < 1.1) for one in found.runs] == [(2, True), (2, True)]
+    with pytest.raises(UserError, match=r"'projecter'.*projector"):
+        select(runs, rows="projecter")
 
 
 def test_rows_that_training_was_not_shown_are_left_out():

@@ -19,6 +19,7 @@ PROG = "anyview select RUN RUN..."
 def options(
     *,
     metric: str = "rankme",
+    rows: str = "encoder",
     second: str | None = None,
     samples: int = 10_000,
     views: int = 50,
@@ -28,10 +29,11 @@ def options(
     data_root: str | None = None,
     json: bool = False,
 ) -> None:
-    """Rank finished runs without labels, by a metric of their encoders' rows on the data that they were trained on.
+    """Rank finished runs without labels, by a metric of their rows on the data that they were trained on.
 
     Args:
         metric: rankme, entropy_rank, participation_ratio, nesum, alpha_req, lidar, clid, self_retrieval or hubness
+        rows: encoder, whose rows are used afterwards, or projector, whose rows the loss compared (RankMe's paper ranks by these)
         second: another of them, whose order is compared with the first one's
         samples: rows at most, or samples whose views are drawn (then at most 1000)
         views: of each sample, for lidar and self_retrieval
@@ -58,7 +60,7 @@ def run(arguments: list[str]) -> int:
 
     for name in filter(None, (chosen["metric"], chosen["second"])):
         find_metric(name)  # before anything is loaded
-    names = ("metric", "second", "samples", "views", "seed", "device")
+    names = ("metric", "rows", "second", "samples", "views", "seed", "device")
     found = select([load(folder) for folder in folders], **{name: chosen[name] for name in names}, count=chosen["halves"])
     if chosen["json"]:
         print_json(as_json(found))

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from anyview.encoders.encoder import Encoder
-from anyview.errors import UserError
+from anyview.errors import UserError, unknown
 from anyview.evaluation.augmented import SAMPLES as SAMPLES_OF_VIEWS
 from anyview.evaluation.augmented import AugmentedRows, augmented_rows
 from anyview.evaluation.bootstrap import halves, interval, spread_around
@@ -37,8 +37,8 @@ NOT_SURE = 0.95
 TIE = 1e-9
 """Values that differ by less than this share of them are the same but for rounding."""
 
-READ = "encoder rows of the training data, not augmented"
-READ_VIEWS = "encoder rows of augmented views of the training data"
+ROWS = {"encoder": "encoder rows", "projector": "projections"}
+"""Which rows a metric may be taken of, and what they are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,7 @@ def select(
     runs: Sequence[Run],
     metric: str = "rankme",
     *,
+    rows: str = "encoder",
     second: str | None = None,
     samples: int = SAMPLES,
     views: int = 50,
@@ -103,17 +104,18 @@ def select(
     seed: int = 0,
     device: str = "auto",
 ) -> Selection:
-    """Rank finished runs by a label-free metric of their encoders' rows on the data that each was trained on.
+    """Rank finished runs by a label-free metric of their rows on the data that each was trained on.
 
-    metric, second: names of METRICS; None takes participation_ratio, or rankme beside that, alpha_req and clid. samples: rows at most, or
-    samples whose views are drawn (then at most 1000); views: of each. count: random halves of the samples that intervals and
-    probability are taken over, the same halves for all runs on equal data. seed: of rows, views and halves.
+    rows: the encoder's, or the projector's, which the loss compared and RankMe was published for. metric, second: names of METRICS; None
+    takes participation_ratio, or rankme beside that, alpha_req and clid. samples: rows at most, or samples whose views are drawn (then at
+    most 1000); views: of each. count: random halves of the samples that intervals and probability are taken over, the same halves for all
+    runs on equal data. seed: of rows, views and halves.
 
     Raises UserError with fewer than two runs, with one run twice, for unknown metrics, and where fewer than two are left to rank.
     """
     chosen, other = find_metric(metric), find_metric(second or _companion(metric))
-    _check(runs, chosen, other, samples, views, count)
-    measured = [_measure(run, chosen, samples, views, count, seed, device) for run in runs]
+    _check(runs, chosen, other, rows, samples, views, count)
+    measured = [_measure(run, chosen, rows, samples, views, count, seed, device) for run in runs]
     silent = {number: why for number, one in enumerate(measured) if (why := _silent(chosen, one))}
     spoken = [number for number in range(len(runs)) if number not in silent]
     if len(spoken) < 2:
@@ -128,11 +130,11 @@ def select(
         n = spoken[place]
         ranked.append(_ranked(chosen, names[n], settings[n], measured[n], rank, values[place], replicates[:, place]))
     unranked = [_ranked(chosen, names[n], settings[n], measured[n], None) for n in silent]
-    others = [_measure(runs[n], other, samples, views, 0, seed, device) for n in spoken]
+    others = [_measure(runs[n], other, rows, samples, views, 0, seed, device) for n in spoken]
     return Selection(
         metric=metric,
         best=chosen.best,
-        rows=READ_VIEWS if chosen.views else READ,
+        rows=f"{ROWS[rows]} of " + ("augmented views of the training data" if chosen.views else "the training data, not augmented"),
         runs=[*ranked, *unranked],
         probability=_probability(chosen, values, replicates, int(order[0])),
         halves=count,
@@ -146,12 +148,14 @@ def _companion(metric: str) -> str:
     return "rankme" if metric in ("participation_ratio", "alpha_req", "clid") else "participation_ratio"
 
 
-def _check(runs: Sequence[Run], metric: Metric, second: Metric, samples: int, views: int, count: int) -> None:
+def _check(runs: Sequence[Run], metric: Metric, second: Metric, rows: str, samples: int, views: int, count: int) -> None:
     if len(runs) < 2:
         raise UserError(f"select compares runs by one metric, and {len(runs)} was given; name two or more")
     paths = [run.folder.path.resolve() for run in runs]
     if twice := next((path for path in paths if paths.count(path) > 1), None):
         raise UserError(f"the run {str(twice)!r} was named twice; name each run once")
+    if rows not in ROWS:
+        raise unknown("kind of rows", rows, ROWS, look="anyview select --help")
     if metric.name == second.name:
         raise UserError(f"agreement is told with a second metric, and both are {metric.name}; choose another --second")
     for what, value, least in (("--samples", samples, 8), ("--views", views, 2), ("--halves", count, 20)):
@@ -159,9 +163,11 @@ def _check(runs: Sequence[Run], metric: Metric, second: Metric, samples: int, vi
             raise UserError(f"{what} takes at least {least}, and was given {value}")
 
 
-def _measure(run: Run, metric: Metric, samples: int, views: int, count: int, seed: int, device: str) -> _Measured:
+def _measure(run: Run, metric: Metric, kind: str, samples: int, views: int, count: int, seed: int, device: str) -> _Measured:
     """The metric's parts of one run, whole and on every half."""
-    shown = _shown(run, run.embedder, metric, samples, views, seed, device)
+    own = kind == "encoder"
+    encoder = run.embedder if own else run.projected_encoder()
+    shown = _shown(run, encoder, metric, samples, views, seed, device)
     rows = shown.rows if isinstance(shown, AugmentedRows) else shown
     found, width = len(rows), rows.shape[-1]
     if found < 8:
@@ -169,7 +175,7 @@ def _measure(run: Run, metric: Metric, samples: int, views: int, count: int, see
     value: Callable[[Part], Values] = metric.prepare(shown, seed)
     replicates = [value(half) for half in halves(found, count, seed, run.source.fingerprint())]
     whole = np.array(value(None))
-    fresh = UntrainedEncoder(run.fresh_encoder, run.source).encoder(seed)
+    fresh = UntrainedEncoder(run.fresh_encoder if own else run.fresh_projected_encoder, run.source).encoder(seed)
     before = metric.prepare(_shown(run, fresh, metric, samples, views, seed, device), seed)(None) if count and not metric.of_several else ()
     return _Measured(whole, np.array(replicates).reshape(count, len(whole)), np.array(before), found, width)
 

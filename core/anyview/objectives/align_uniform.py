@@ -5,13 +5,16 @@ Wang, Isola. Understanding Contrastive Representation Learning through Alignment
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from anyview.distributed import gather_rows
 from anyview.encoders.heads import mlp
-from anyview.objectives.contrast import log_sum_exp, require_others, unit
+from anyview.objectives.contrast import blocks, part, require_others, unit
+from anyview.objectives.gram import full_products, wide
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 
 
@@ -37,8 +40,44 @@ def uniformity(z: Tensor) -> Tensor:
     -8.0
     """
     require_others(len(z), "uniformity")
-    rows = unit(z, 2.0)  # -2 |x - y|² = 4 x·y - 4, and their products are 4 x·y
-    return log_sum_exp(rows, rows, apart=[0]).logsumexp(0) - math.log(len(z) * (len(z) - 1)) - 4
+    mean: Tensor = _MeanKernel.apply(unit(z, 2.0))  # -2 |x - y|² = 4 x·y - 4, and products of rows of length 2 are 4 x·y
+    return mean.log()
+
+
+class _MeanKernel(torch.autograd.Function):
+    """The mean over pairs of rows (M, D) of length 2 of exp(x·y - 4), which is never above 1, so that no logits need a shift.
+
+    The matrix of M x M kernels is symmetric, so the gradient takes one product; it is kept where it fits one block, else made again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.parts, sums = blocks(len(rows), len(rows)), []
+        for own in ctx.parts:
+            kernels = _kernels(rows, own)
+            sums.append(kernels.sum(1))
+        ctx.save_for_backward(rows, *([kernels] if len(ctx.parts) == 1 else []))
+        ctx.pairs = len(rows) * (len(rows) - 1)
+        return (torch.cat(sums).sum(dtype=wide(rows.device)) / ctx.pairs).to(rows.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        rows, *kept = ctx.saved_tensors
+        to_rows = torch.empty_like(rows)
+        for own in ctx.parts:
+            kernels = kept[0] if kept else _kernels(rows, own)
+            with full_products(rows.device):
+                torch.mm(kernels, rows, out=to_rows[own])
+        return to_rows.mul_(2 * gradients[0] / ctx.pairs)
+
+
+def _kernels(rows: Tensor, own: slice) -> Tensor:
+    """The rows `own` of the matrix of kernels, 0 where a row meets itself."""
+    with full_products(rows.device):
+        products = part(rows, own) @ rows.T
+    products.sub_(4).exp_().diagonal(own.start).zero_()
+    return products
 
 
 class AlignUniform(Objective):

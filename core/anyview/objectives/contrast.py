@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.linalg import vector_norm
 from torch.utils.checkpoint import checkpoint
 
-from anyview.objectives.gram import full, full_products
+from anyview.objectives.gram import full, full_products, products_are_full
 
 BLOCK = 2**25
 """The most numbers of a matrix of products that are kept at once (128 MiB of float32); beyond it the matrix is made in blocks, twice."""
@@ -75,9 +75,9 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
     places = torch.arange(len(queries), device=queries.device)
 
     def losses(own: slice) -> Tensor:
-        return nn.functional.cross_entropy(products(part(queries, own), keys), places[own], reduction="sum")[None]
+        return nn.functional.cross_entropy(products(part(queries, own), keys), part(places, own), reduction="none")
 
-    return in_blocks(losses, len(queries), len(keys)).sum() / len(queries)
+    return in_blocks(losses, len(queries), len(keys)).mean()
 
 
 def blocks(rows: int, columns: int) -> list[slice]:
@@ -92,7 +92,7 @@ def part(rows: Tensor, own: slice) -> Tensor:
 
 
 def in_blocks(losses: Callable[[slice], Tensor], rows: int, columns: int) -> Tensor:
-    """The losses of all rows, (rows,), or a sum for each slice, which `losses` makes from a matrix with `columns` columns.
+    """The losses of all rows, (rows,), which `losses` makes for a slice of them from a matrix with `columns` columns.
 
     Of several slices, each one's matrix is made again in the backward pass and not kept until then.
 
@@ -111,12 +111,15 @@ def products(a: Tensor, b: Tensor) -> Tensor:
     >>> products(torch.eye(2), torch.ones(3, 2)).tolist()
     [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
-    made: Tensor = _Products.apply(full(a), full(b))
+    a, b = full(a), full(b)
+    if products_are_full(a.device):
+        return a @ b.T
+    made: Tensor = _Products.apply(a, b)
     return made
 
 
 class _Products(torch.autograd.Function):
-    """Autograd's own backward multiplies in whatever precision is set by then."""
+    """Autograd's own backward would multiply under no autocast, but in whatever precision is set."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:

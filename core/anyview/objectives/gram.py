@@ -89,6 +89,15 @@ EXACT = {"highest", "ieee", "none"}
 """What torch calls the precision of a float32 product that is one; "none" where nobody has set any."""
 
 
+def products_are_full(device: torch.device) -> bool:
+    """Whether float32 matrices are multiplied as float32 as things stand: no autocast, and no precision set below that.
+
+    >>> products_are_full(torch.device("cpu"))
+    True
+    """
+    return not torch.is_autocast_enabled(device.type) and set(_matmul_precision()) <= EXACT
+
+
 @contextmanager
 def full_products(device: torch.device) -> Iterator[None]:
     """Within it float32 matrices are multiplied as float32: no autocast, no TensorFloat32, no bfloat16; after it everything is as before.
@@ -97,10 +106,10 @@ def full_products(device: torch.device) -> Iterator[None]:
     ...     (torch.eye(2) @ torch.eye(2)).dtype
     torch.float32
     """
-    before = _matmul_precision()
-    if set(before) <= EXACT and not torch.is_autocast_enabled(device.type):
+    if products_are_full(device):
         yield
         return
+    before = _matmul_precision()
     _set_matmul_precision(("highest",) if len(before) == 1 else ("ieee", "ieee"))
     try:
         with torch.autocast(device.type, enabled=False):

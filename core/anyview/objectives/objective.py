@@ -221,6 +221,12 @@ class Objective(nn.Module):
     momentum: float | Schedule = 0.996
     evaluated: Literal["student", "teacher"] = "student"
 
+    @property
+    def projector(self) -> nn.Module | None:
+        """What every row (M, D) goes through before the loss compares it, the module `project`; None where there is no such one."""
+        project = self._modules.get("project")
+        return None if isinstance(project, (nn.ModuleDict, nn.ModuleList)) else project
+
     def prepare(self, views: ViewSet, samples: int) -> None:
         """Make what depends on the data (a decoder's last layer, a bank of `samples` rows); called once, before there is an optimiser.
 
