@@ -38,8 +38,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "published": {},
     "lookahead 2": {"lookahead": 2},
     "lookahead 1": {"lookahead": 1},
-    "lookahead 2, noise 0.5": {"lookahead": 2, "noise": 0.5},
-    "lookahead 2, width 256": {"lookahead": 2, "hidden": 256, "dim": 256},
 }
 CHOSEN = {"MYOW": "lookahead 2", "BYOL": "lookahead 2"}
 SCORES = ("accuracy", "delta_accuracy")

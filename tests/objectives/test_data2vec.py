@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import Any
 
@@ -49,6 +50,10 @@ def plain(values: Tensor) -> Tensor:
 def plain_targets(all_layers: list[Tensor], normalise: Normalise, again: bool) -> Tensor:
     def each(layer: Tensor) -> Tensor:
         out = torch.zeros_like(layer)
+        if normalise == "batch":
+            for place in itertools.product(range(4), range(5)):
+                out[(slice(None), *place)] = plain(layer[(slice(None), *place)])
+            return out
         for sample in range(2):
             if normalise == "layer":
                 for token in range(4):
@@ -62,7 +67,7 @@ def plain_targets(all_layers: list[Tensor], normalise: Normalise, again: bool) -
     return each(mean) if again else mean
 
 
-@pytest.mark.parametrize("normalise", ["layer", "instance"])
+@pytest.mark.parametrize("normalise", ["layer", "instance", "batch"])
 @pytest.mark.parametrize("again", [False, True])
 def test_targets_are_means_of_layers_that_are_normalised_one_by_one(normalise: Normalise, again: bool) -> None:
     found = data2vec_targets(layers(), normalise, again)
@@ -72,6 +77,12 @@ def test_targets_are_means_of_layers_that_are_normalised_one_by_one(normalise: N
 def test_normalising_the_mean_of_raw_layers_is_something_else() -> None:
     raw = torch.stack(layers()).mean(0)
     assert not torch.allclose(data2vec_targets(layers()), layer_norm(raw, (5,)), atol=0.1)
+
+
+def test_normalised_over_the_batch_nothing_is_left_that_all_samples_share_at_a_place() -> None:
+    codes = 50 * torch.randn(1, 4, 5, dtype=torch.float64)
+    torch.testing.assert_close(data2vec_targets(layers(), "batch"), data2vec_targets([layer + codes for layer in layers()], "batch"))
+    assert not torch.allclose(data2vec_targets(layers()), data2vec_targets([layer + codes for layer in layers()]), atol=0.1)
 
 
 def test_the_scale_of_a_layer_does_not_matter() -> None:
@@ -174,15 +185,17 @@ def test_monitors_show_dead_targets() -> None:
     assert float(pretrainer.monitors["target_spread"]) < 1e-3
 
 
-@pytest.mark.parametrize(("normalise", "beta"), [("layer", 2.0), ("instance", 0.0)])
+@pytest.mark.parametrize(("normalise", "beta"), [("layer", 2.0), ("instance", 0.0), ("batch", 2.0)])
 @pytest.mark.parametrize("make_encoder", [None, transformer])
 def test_objective_keeps_the_contract(normalise: Normalise, beta: float, make_encoder: Any) -> None:
     check_objective(partial(Data2Vec, normalise=normalise, beta=beta, top=2), make_encoder=make_encoder)
 
 
+@pytest.mark.parametrize("normalise", ["layer", "batch"])
 @pytest.mark.parametrize(("ranks", "rows"), [(2, 12), (3, 11)])
-def test_ranks_that_hide_different_numbers_are_exact(ranks: int, rows: int) -> None:
-    check_rank_exact(Data2Vec, ranks=ranks, rows=rows, make_views=partial(Uneven, 0.4), make_encoder=transformer)
+def test_ranks_that_hide_different_numbers_are_exact(ranks: int, rows: int, normalise: Normalise) -> None:
+    objective = partial(Data2Vec, normalise=normalise)
+    check_rank_exact(objective, ranks=ranks, rows=rows, make_views=partial(Uneven, 0.4), make_encoder=transformer)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

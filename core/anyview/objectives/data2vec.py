@@ -7,12 +7,14 @@ arXiv 2202.03555.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
+from anyview.distributed import gather_rows
 from anyview.encoders.encoder import Encoding
 from anyview.encoders.transformer import start_weights
 from anyview.errors import UserError
@@ -21,7 +23,7 @@ from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.objectives.tokens import mean_of_all, spread
 from anyview.schedules import Linear
 
-Normalise = Literal["layer", "instance"]
+Normalise = Literal["layer", "instance", "batch"]
 
 
 @torch.no_grad()
@@ -29,7 +31,8 @@ def data2vec_targets(layers: Sequence[Tensor], normalise: Normalise = "layer", a
     """The mean of layers' outputs, each normalised by itself, (B, N, D); without gradient.
 
     layers: (B, N, D) each. normalise: "layer", over the D numbers of a token (vision, text), or "instance", over the N tokens of a sample,
-    for each of the D numbers (speech); neither has weights. again: normalise the mean too.
+    for each of the D numbers (speech); or, which is ours, "batch", over the samples of all ranks, for each place and number, so that
+    nothing is left to predict that all samples have there. None has weights. again: normalise the mean too.
 
     >>> targets = data2vec_targets([torch.randn(2, 5, 8), 100 * torch.randn(2, 5, 8)])
     >>> bool((targets.mean(2).abs() < 1e-5).all())
@@ -62,7 +65,8 @@ class Data2Vec(Objective):
     (`TokenEncoding.branches`), else their outputs.
 
     dim: width of tokens and layers. top: 6 for images, 8 for speech, 10 for text. beta: see `data2vec_loss`; 2 for images, 0 for speech.
-    normalise, normalise_again: see `data2vec_targets`; "instance" for speech. momentum, final_momentum: the teacher's, along a line.
+    normalise, normalise_again: see `data2vec_targets`; "instance" for speech, "batch" for small images, whose teacher says mostly where a
+    patch lies. momentum, final_momentum: the teacher's, along a line.
 
     Monitors: target_spread and prediction_spread, the deviation of a feature over the hidden tokens; below 0.1 the run has collapsed.
     Raises UserError when the encoder left hidden tokens out, and when it returns no layers.
@@ -87,6 +91,8 @@ class Data2Vec(Objective):
             raise UserError(f"data2vec needs a target of at least one layer and a beta of 0 or more; found top {top}, beta {beta:g}")
         self.momentum = Linear(momentum, final_momentum)
         self.top, self.beta, self.normalise, self.normalise_again = top, beta, normalise, normalise_again
+        if normalise == "batch":
+            self.needs = replace(self.needs, couples_rows=True)
         self.predict = nn.Linear(dim, dim)
         start_weights(self.predict)
 
@@ -108,10 +114,11 @@ class Data2Vec(Objective):
 
 
 def _normalised(layer: Tensor, how: Normalise) -> Tensor:
-    """Mean 0 and variance 1 over the numbers of each token, or over the tokens of each sample."""
-    over = 2 if how == "layer" else 1
-    centred = layer - layer.mean(over, keepdim=True)
-    return centred * (centred.square().mean(over, keepdim=True) + 1e-5).rsqrt()
+    """Mean 0 and variance 1 over the numbers of each token, the tokens of each sample, or all ranks' samples at each place."""
+    over = {"layer": 2, "instance": 1, "batch": 0}[how]
+    whole = gather_rows(layer) if how == "batch" else layer
+    mean = whole.mean(over, keepdim=True)
+    return (layer - mean) * ((whole - mean).square().mean(over, keepdim=True) + 1e-5).rsqrt()
 
 
 def _layers(encoding: Encoding) -> list[Tensor]:
