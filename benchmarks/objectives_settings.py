@@ -34,7 +34,7 @@ CROPS = {
 }
 MASKED = {
     "masked_reconstruction": "--lr 2e-3 --objective.width 64 --objective.depth 1 --objective.heads 4",
-    "data2vec": "--lr 1e-3 --mask-rate 0.4 --objective.momentum 0.998 --objective.final_momentum 1.0",
+    "data2vec": "--lr 1e-3 --mask-rate 0.4 --objective.momentum 0.998 --objective.final_momentum 1.0 --objective.normalise batch",
     "i_jepa": "--lr 5e-4 --targets 2 --objective.width 64 --objective.depth 1 --objective.heads 4 --objective.momentum 0.95",
 }
 EPOCHS = {"mnist": {"pair": 6, "multicrop": 6, "masked": 12}, "digits": {"pair": 10, "multicrop": 20, "masked": 60}}
