@@ -34,11 +34,11 @@ class Nodes:
     seed: int = 0
 
 
-class GraphConvolution(Encoder):
+class LightGraphConvolution(Encoder):
     """Embeddings of U users and I items, and of each the mean of what L layers of graph convolution make of it.
 
-    adjacency: the graph of the interactions; it is saved with the weights, so that a run embeds without its data. dim: D. layers: L; 0 is
-    matrix factorisation. pool: "mean" over the layers, or their "sum". ego: whether the embeddings themselves count among the layers.
+    adjacency: the graph of the interactions; it moves with the encoder and is not saved with it. dim: D. layers: L; 0 is matrix
+    factorisation. pool: "mean" over the layers, or their "sum". ego: whether the embeddings themselves count among the layers.
     deviation: of the normal numbers that embeddings start from.
 
     Reads view.data where it is `Nodes`; other data means the encoder's graph and no noise. The encoding's rows are (U + I, D), users first;
@@ -46,7 +46,7 @@ class GraphConvolution(Encoder):
 
     >>> from scipy import sparse
     >>> from anyview_recommenders.graph_convolution import normalised_adjacency
-    >>> encoder = GraphConvolution(normalised_adjacency(sparse.csr_array(np.ones((3, 4)))), dim=8, layers=2)
+    >>> encoder = LightGraphConvolution(normalised_adjacency(sparse.csr_array(np.ones((3, 4)))), dim=8, layers=2)
     >>> encoding = encoder(View(Nodes()))
     >>> encoding.rows.shape, len(encoding.layers)
     (torch.Size([7, 8]), 3)
@@ -73,7 +73,7 @@ class GraphConvolution(Encoder):
         self.dim, self.layers, self.pool, self.ego = dim, layers, pool, ego
         self.users, self.items = adjacency.users, adjacency.nodes - adjacency.users
         for part in ("starts", "columns", "interactions", "values"):
-            self.register_buffer(part, getattr(adjacency, part))
+            self.register_buffer(part, getattr(adjacency, part), persistent=False)
         self.embedding = nn.Parameter(deviation * torch.randn(adjacency.nodes, dim))
 
     @property
