@@ -8,7 +8,7 @@ Recommendation. SIGIR 2021, arXiv 2010.10783.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -108,10 +108,12 @@ def propagate(adjacency: Adjacency, rows: Tensor) -> Tensor:
     return product
 
 
-def convolve(graphs: Adjacency | Sequence[Adjacency], rows: Tensor, layers: int) -> list[Tensor]:
+def convolve(
+    graphs: Adjacency | Sequence[Adjacency], rows: Tensor, layers: int, after: Callable[[Tensor], Tensor] | None = None
+) -> list[Tensor]:
     """The rows (N, D) and what each of the layers of a graph convolution without weights makes of them: L + 1 tensors (N, D).
 
-    graphs: one for all layers, or one for each.
+    graphs: one for all layers, or one for each. after: what is done to each layer's product before the next layer reads it.
 
     >>> adjacency = normalised_adjacency(sparse.csr_array(np.ones((1, 1))))
     >>> [layer.flatten().tolist() for layer in convolve(adjacency, torch.tensor([[1.0], [2.0]]), layers=2)]
@@ -119,13 +121,12 @@ def convolve(graphs: Adjacency | Sequence[Adjacency], rows: Tensor, layers: int)
     """
     found = [rows]
     for graph in [graphs] * layers if isinstance(graphs, Adjacency) else graphs:
-        found.append(propagate(graph, found[-1]))
+        product = propagate(graph, found[-1])
+        found.append(product if after is None else after(product))
     return found
 
 
-def drop(
-    kind: Drop, adjacency: Adjacency, rate: float, generator: torch.Generator, layers: int
-) -> Adjacency | list[Adjacency]:
+def drop(kind: Drop, adjacency: Adjacency, rate: float, generator: torch.Generator, layers: int) -> Adjacency | list[Adjacency]:
     """A corrupted graph for `convolve`: "edge" and "node" give one for all layers, "walk" one for each."""
     if kind == "walk":
         return random_walk(adjacency, rate, generator, layers)
