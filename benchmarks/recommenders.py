@@ -3,9 +3,9 @@
     python benchmarks/recommenders.py
     python benchmarks/recommenders.py --threads 1 2 --json recommenders.json
 
-First table: a product of the normalised adjacency with rows of width 64 and its gradient, by our CSR product that is its own backward, and by
-`torch.sparse.mm` on the same matrix in COO. Both must agree to 1e-5. Second table: seconds of one epoch on lastfm, of batches of 2048, all
-else as the recipes' presets have it. Cases take turns, so that a machine that slows down slows all of them; medians are shown.
+First table: a product of the normalised adjacency with rows of width 64 and its gradient, by our CSR product that is its own backward, and
+by `torch.sparse.mm` on the same matrix in COO. Both must agree to 1e-5. Second table: seconds of one epoch on lastfm, of batches of 2048,
+all else as the recipes' presets have it. Cases take turns, so that a machine that slows down slows all of them; medians are shown.
 """
 
 from __future__ import annotations

@@ -47,7 +47,9 @@ def plain_item_knn(dense: np.ndarray, neighbours: int, shrinkage: float) -> np.n
 
 @pytest.mark.parametrize("block", [2**26, 8 * ITEMS * 4])
 @pytest.mark.parametrize(("neighbours", "shrinkage"), [(3, 0.0), (3, 10.0), (100, 10.0)])
-def test_item_knn_is_the_plain_one(dense: np.ndarray, neighbours: int, shrinkage: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_item_knn_is_the_plain_one(
+    dense: np.ndarray, neighbours: int, shrinkage: float, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(item_knn_module, "BLOCK_BYTES", block)
     scorer = item_knn(sparse.csr_array(dense), neighbours, shrinkage)
     weights = plain_item_knn(dense, neighbours, shrinkage)

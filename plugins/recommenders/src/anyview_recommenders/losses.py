@@ -79,4 +79,3 @@ def spread(users: Tensor, items: Tensor) -> Tensor:
     """
     parts = [uniformity(rows) if len(rows) > 1 else full(rows).sum() * 0 for rows in (users, items)]
     return torch.stack(parts).mean()
-

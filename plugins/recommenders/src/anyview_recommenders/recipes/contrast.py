@@ -1,7 +1,7 @@
 """Ranking, and any objective of two views between two views of the batch's users and of its items.
 
-With `core/simclr` and corruption "noise" it is near SimGCL, with "edge" near SGL, whose graphs last an epoch; with `core/barlow_twins` nothing
-is contrasted at all. Users and items have heads of their own, and what is kept are the rows before them.
+With `core/simclr` and corruption "noise" it is near SimGCL, with "edge" near SGL, whose graphs last an epoch; with `core/barlow_twins`
+nothing is contrasted at all. Users and items have heads of their own, and what is kept are the rows before them.
 """
 
 from __future__ import annotations

@@ -11,17 +11,17 @@ import functools
 
 import torch
 
-from anyview.recipe import Recipe, Stage, Task, recipe
-from anyview_recommenders.catalogue import Catalogue
-from anyview_recommenders.datasets import Reading, open_interactions
-from anyview_recommenders.evaluations import stop_early
-from anyview_recommenders.views import Triples
-from anyview_recommenders.encoders import LightGraphConvolution
 from anyview.objectives.align_uniform import alignment
 from anyview.objectives.objective import Losses, Needs, Objective, Step
+from anyview.recipe import Recipe, Stage, Task, recipe
 from anyview_recommenders.batch_nodes import encode_batch
+from anyview_recommenders.catalogue import Catalogue
+from anyview_recommenders.datasets import Reading, open_interactions
+from anyview_recommenders.encoders import LightGraphConvolution
+from anyview_recommenders.evaluations import stop_early
 from anyview_recommenders.losses import spread, squared_length
 from anyview_recommenders.objectives import embeddings, triples
+from anyview_recommenders.views import Triples
 
 
 class DirectAU(Objective):

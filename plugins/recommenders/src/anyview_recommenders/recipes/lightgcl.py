@@ -2,8 +2,8 @@
 
 Cai, Huang, Xia, Ren. LightGCL: Simple Yet Effective Graph Contrastive Learning for Recommendation. ICLR 2023, arXiv 2302.08191.
 
-The normalised interactions are U S Vᵀ, cut off after a few singular values; a layer through them gathers from everybody at once. Rows of both
-kinds are sums over the layers and the embeddings. Contrast is taken by products as they are, against all users or all items.
+The normalised interactions are U S Vᵀ, cut off after a few singular values; a layer through them gathers from everybody at once. Rows of
+both kinds are sums over the layers and the embeddings. Contrast is taken by products as they are, against all users or all items.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from torch import Tensor
 
 from anyview.encoders.encoder import Encoding
 from anyview.errors import UserError
+from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview_recommenders.batch_nodes import all_nodes, ranked, select, unique_nodes
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
-from anyview_recommenders.evaluations import stop_early
-from anyview_recommenders.views import Triples
-from anyview.objectives.objective import Losses, Needs, Objective, Step
-from anyview_recommenders.batch_nodes import all_nodes, ranked, select, unique_nodes
 from anyview_recommenders.encoders import LightGraphConvolution
+from anyview_recommenders.evaluations import stop_early
 from anyview_recommenders.graph_convolution import Adjacency
 from anyview_recommenders.losses import product_contrast
+from anyview_recommenders.views import Triples
 
 BOUND = 5.0
 """What products with the own row are clamped to, after the temperature; the authors' code has it, and the paper does not."""
@@ -90,7 +90,7 @@ class LightGCL(Objective):
         return terms
 
     def spread(self, encoding: Encoding) -> Tensor:
-        """The rows (U + I, D) that singular vectors make of the graph's layers: its embeddings, and of each layer but the last a product."""
+        """The rows (U + I, D) by singular vectors: the embeddings, and a product of each of the graph's layers but the last."""
         assert self.low_rank is not None
         embeddings, *others = encoding.layers or [encoding.rows]
         below = torch.stack([embeddings, *others[:-1]]).sum(0)

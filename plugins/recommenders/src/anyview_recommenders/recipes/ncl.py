@@ -2,9 +2,9 @@
 
 Lin, Tian, Hou, Zhao. Improving Graph Collaborative Filtering with Neighborhood-enriched Contrastive Learning. WWW 2022, arXiv 2202.06200.
 
-Two layers on stand nodes of the same kind: a user's row there has to find the user's embedding among those of all users. After some epochs
-embeddings are clustered by k-means, anew every so often, and each has to find its cluster's centre among all centres. The authors sum over the
-batch and weigh by 1e-6 to 1e-8; here losses are means, with weights to match.
+Two layers on stand nodes of the same kind: a user's row there has to find the user's embedding among those of all users. After some
+epochs embeddings are clustered by k-means, anew every so often, and each has to find its cluster's centre among all centres. The authors
+sum over the batch and weigh by 1e-6 to 1e-8; here losses are means, with weights to match.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from anyview.errors import UserError
+from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview_recommenders.batch_nodes import all_nodes, ranked, select, unique_nodes
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
-from anyview_recommenders.evaluations import stop_early
-from anyview_recommenders.views import Triples
-from anyview.objectives.objective import Losses, Needs, Objective, Step
-from anyview_recommenders.batch_nodes import all_nodes, ranked, select, unique_nodes
 from anyview_recommenders.encoders import LightGraphConvolution
+from anyview_recommenders.evaluations import stop_early
 from anyview_recommenders.losses import contrast_among
+from anyview_recommenders.views import Triples
 
 
 class NCL(Objective):

@@ -16,17 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from anyview.objectives.objective import Losses, Needs, Step
 from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview_recommenders.batch_nodes import encode_nodes
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
-from anyview_recommenders.evaluations import stop_early
-from anyview_recommenders.views import Triples
-from anyview.objectives.objective import Losses, Needs, Step
-from anyview_recommenders.batch_nodes import encode_nodes
 from anyview_recommenders.encoders import LightGraphConvolution
+from anyview_recommenders.evaluations import stop_early
 from anyview_recommenders.graph_convolution import Adjacency, Drop, check_rate, drop
 from anyview_recommenders.losses import node_contrast
 from anyview_recommenders.objectives import BPR
+from anyview_recommenders.views import Triples
 
 
 class SGL(BPR):
@@ -46,8 +46,11 @@ class SGL(BPR):
         super().__init__(dim, l2=l2)
         self.weight, self.temperature, self.dropped, self.rate = weight, temperature, dropped, check_rate("rate", rate)
         self.register_buffer("seed", torch.zeros((), dtype=torch.long))
-        self.register_load_state_dict_post_hook(_forget)
         self.drawn: Sequence[Adjacency | list[Adjacency]] = ()
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self.drawn = ()  # those of the seed that was there before
 
     def before_epoch(self, epoch: int, look: Callable[[], Iterator[Step]]) -> None:
         self.seed.fill_(torch.randint(2**62, ()).item())
@@ -67,11 +70,6 @@ class SGL(BPR):
             generator = torch.Generator(self.seed.device).manual_seed(int(self.seed))
             self.drawn = [drop(self.dropped, encoder.adjacency, self.rate, generator, encoder.depth) for _ in range(2)]
         return self.drawn
-
-
-def _forget(objective: SGL, keys: Any) -> None:
-    """The graphs belong to the seed that was there before."""
-    objective.drawn = ()
 
 
 PRESETS = {

@@ -13,17 +13,16 @@ import functools
 
 import torch
 
+from anyview.objectives.objective import Losses, Needs, Step
 from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview_recommenders.batch_nodes import encode_nodes
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.evaluations import stop_early
-from anyview_recommenders.views import Triples
-from anyview_recommenders.noise import NoisyGraphConvolution
-from anyview.objectives.objective import Losses, Needs, Step
-from anyview_recommenders.batch_nodes import encode_nodes
 from anyview_recommenders.losses import node_contrast
-from anyview_recommenders.noise import noisy
+from anyview_recommenders.noise import NoisyGraphConvolution, noisy
 from anyview_recommenders.objectives import BPR
+from anyview_recommenders.views import Triples
 
 
 class SimGCL(BPR):
