@@ -52,7 +52,7 @@ def _types(path: Path) -> dict[str, str]:
     types: dict[str, str] = {}
     for field in header.split("\t"):
         name, _, kind = field.rpartition(":")
-        if not name or kind not in TYPES:
+        if not name or ":" in name or kind not in TYPES:
             expected = f"name:type with a type of {', '.join(TYPES)}"
             tabs = "" if "\t" in header else ", and there is no tab in it"
             raise UserError(

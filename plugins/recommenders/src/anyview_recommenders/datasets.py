@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, get_args
 
 from anyview.data.roots import data_root, place_of
 from anyview.data.source import Source
@@ -16,7 +14,7 @@ from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.raw import Raw
 from anyview_recommenders.readers import SUFFIXES, read_frame, read_path
 from anyview_recommenders.source import InteractionSource
-from anyview_recommenders.splits import SplitName, k_core, split
+from anyview_recommenders.splits import SplitName, joined, k_core, split
 from anyview_recommenders.tables import Columns
 
 Reading = dict[str, Any] | None
@@ -39,6 +37,14 @@ class Preparation:
     k_core: int = 1
     min_rating: float | None = None
     behaviour: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.split is not None and self.split not in get_args(SplitName):
+            raise unknown("split", self.split, get_args(SplitName), look=", ".join(get_args(SplitName)))
+        for name in ("share", "validation", "seed", "k_core", "min_rating"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, int | float):
+                raise UserError(f"the option {name} of a log takes a number, and was given {value!r}; give one such as {name}=1")
 
 
 OPTIONS = tuple(field.name for kind in (Preparation, Columns) for field in fields(kind))
@@ -81,22 +87,21 @@ def open_interactions(data: Any, **options: Any) -> Source:
 def prepare(raw: Raw, name: str, options: Mapping[str, Any]) -> InteractionSource:
     """What was read, filtered and split."""
     how: Preparation = of(Preparation, options)
-    parts = [part for part in (raw.log, raw.validation, raw.test) if part is not None]
-    filtered = [_filtered(part, how, name) for part in parts]
-    filters = how.k_core > 1
-    if filters and len(parts) > 1:
-        raise UserError(f"the data {name!r} is split already, and a filter by k_core would change its parts; leave k_core out")
-    if len(parts) == 1:
-        log = k_core(filtered[0], how.k_core) if filters else filtered[0]
-        made = split(log, how.split or ("ratio" if log.time is None else "temporal"), **_shares(how))
-    elif how.split not in (None, "given"):
-        made = split(_joined(filtered), how.split, **_shares(how))
-    else:
-        test = filtered[-1] if raw.test is not None else None
-        made = split(filtered[0], "given", test=test, **_shares(how, given=raw.validation is not None))
-        if raw.validation is not None:
-            made = type(made)(made.train, filtered[1], made.test, "given")
-    return InteractionSource(name, made, notes={"layout": raw.layout, **raw.notes})
+    log, validation, test = (None if part is None else _filtered(part, how, name) for part in (raw.log, raw.validation, raw.test))
+    assert log is not None
+    parted = validation is not None or test is not None
+    if how.k_core > 1:
+        if parted:
+            raise UserError(f"the data {name!r} is split already, and a filter by k_core would change its parts; leave k_core out")
+        log = k_core(log, how.k_core)
+    if parted and how.split not in (None, "given"):
+        log, validation, test, parted = joined([part for part in (log, validation, test) if part is not None]), None, None, False
+    kind = how.split or ("given" if parted else "ratio" if log.time is None else "temporal")
+    drawn = how.validation if validation is None else 0.0
+    parts = split(log, kind, share=how.share, validation=drawn, seed=how.seed, test=test)
+    if validation is not None:
+        parts = replace(parts, validation=validation)
+    return InteractionSource(name, parts, notes={"layout": raw.layout, **raw.notes})
 
 
 def of(kind: type, options: Mapping[str, Any]) -> Any:
@@ -143,16 +148,3 @@ def _filtered(log: Interactions, how: Preparation, name: str) -> Interactions:
             raise unknown(f"behaviour of {name!r}", how.behaviour, log.behaviours, look=f"{', '.join(log.behaviours)}")
         return log.select(log.behaviour == log.behaviours.index(how.behaviour))
     raise UserError(f"the behaviour {how.behaviour!r} was asked for, and {name!r} has no column of behaviours; leave it out")
-
-
-def _shares(how: Preparation, *, given: bool = False) -> dict[str, Any]:
-    return {"share": how.share, "validation": 0.0 if given else how.validation, "seed": how.seed}
-
-
-def _joined(parts: list[Interactions]) -> Interactions:
-    """Parts over the same users and items as one log."""
-    from anyview_recommenders.splits import Parts
-
-    nothing = parts[0].select(np.zeros(len(parts[0]), dtype=bool))
-    middle = parts[1] if len(parts) == 3 else nothing
-    return Parts(parts[0], middle, parts[-1], "joined").whole()

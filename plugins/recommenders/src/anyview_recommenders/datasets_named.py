@@ -26,7 +26,7 @@ def generated(**options: Any) -> InteractionSource:
 
 
 def lastfm(**options: Any) -> InteractionSource:
-    """Last.fm: 1,892 users, 4,489 artists, 52,668 listenings; the split of the LightGCN authors, 80/20 % of each user's."""
+    """Last.fm: 1,880 users, 4,489 artists, 52,668 listenings; the split of the LightGCN authors, 80/20 % of each user's."""
     raw = read_path(_folder("lastfm", "train.txt and test.txt, a user and all items a line"), Columns(layout="lightgcn"))
     return prepare(raw, "lastfm", options)
 

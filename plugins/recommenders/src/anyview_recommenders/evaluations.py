@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from scipy.sparse import csr_matrix
@@ -26,9 +27,6 @@ from anyview_recommenders.scorer import DotProduct, Scorer
 from anyview_recommenders.source import InteractionSource, all_nodes
 
 Part = Literal["test", "validation"]
-
-MADE = 32
-"""Scores of so many baselines are kept, which are the same for every seed."""
 
 
 def _log(data: ProtocolData) -> InteractionSource:
@@ -55,12 +53,14 @@ def score_part(
 def _beside(make: Callable[[csr_matrix], Scorer]) -> Callable[..., Scores]:
     """A classical recommender as a baseline of the protocol: fitted to the training part, scored as the encoder is, once for all seeds."""
 
-    @lru_cache(MADE)
-    def scored(source: InteractionSource, **options: Any) -> Scores:
-        return score_part(make(source.parts.train.matrix()), source, **options)
+    made: WeakKeyDictionary[InteractionSource, dict[tuple[Any, ...], Scores]] = WeakKeyDictionary()
 
     def score(data: ProtocolData, _seed: int, **options: Any) -> Scores:
-        return dict(scored(_log(data), **options))
+        source, asked = _log(data), tuple(options.items())
+        scores = made.setdefault(source, {})
+        if asked not in scores:
+            scores[asked] = score_part(make(source.parts.train.matrix()), source, **options)
+        return dict(scores[asked])
 
     return score
 
@@ -84,7 +84,14 @@ BASELINES = {
     limits={"k": Limits(at_least=1), "head": Limits(above=0, below=1), "memory": Limits(at_least=1)},
 )
 def ranking(
-    data: ProtocolData, _seed: int, *, k: int = 20, part: Part = "test", cold: bool = False, head: float = HEAD, memory: int = MEMORY
+    data: ProtocolData,
+    seed: int,  # noqa: ARG001  nothing is drawn
+    *,
+    k: int = 20,
+    part: Part = "test",
+    cold: bool = False,
+    head: float = HEAD,
+    memory: int = MEMORY,
 ) -> Scores:
     """Full ranking by the inner products of user and item rows: recall, precision, hit rate, MRR, NDCG and MAP of the k best items.
 
@@ -92,7 +99,8 @@ def ranking(
     out. Equal scores rank the smaller position first. Users count who have an item in `part`, and something in training unless `cold`.
     recall and ndcg also of the `head` of the catalogue (its most popular items) and of the tail alone; coverage: share of the catalogue in
     any list; popularity: mean training count of what is listed. Baselines are fitted to the training part at settings of their own, which
-    were not tuned to the data. memory: bytes of scores at once. Raises UserError for data that is no log, and for an empty part.
+    were not tuned to the data. memory: bytes of scores at once, of which a few copies are made.
+    Raises UserError for data that is no log, and for an empty part.
     """
     source, users = _log(data), _log(data).shape["users"]
     rows = torch.from_numpy(data.rows)

@@ -13,15 +13,19 @@ from anyview.errors import UserError
 from anyview_recommenders.interactions import Interactions
 
 SPARSE = ("coo_matrix", "csr_matrix", "csc_matrix", "coo_array", "csr_array", "csc_array", "dok_matrix", "lil_matrix")
-ARRAYS = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    **{
-        (f"numpy.{core}.multiarray", name): getattr(np._core.multiarray, name)
-        for core in ("core", "_core")
-        for name in ("_reconstruct", "scalar")
-    },
-}
+_ONE = np.zeros(1)
+BUILDERS = {"_reconstruct": _ONE.__reduce__()[0], "_frombuffer": _ONE.__reduce_ex__(5)[0], "scalar": np.float64(0).__reduce__()[0]}
+"""What NumPy pickles arrays and numbers with, which lies in another module in each of its major versions."""
+
+
+def _latin(text: str, encoding: str) -> bytes:
+    """What older pickles write bytes as; no other encoding is taken, because codecs can do more than encode."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it encodes as {encoding}")
+    return text.encode("latin1")
+
+
+ALLOWED = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype, ("_codecs", "encode"): _latin}
 
 
 class _MatricesOnly(pickle.Unpickler):
@@ -30,8 +34,10 @@ class _MatricesOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("scipy.sparse") and name in SPARSE:
             return getattr(sparse, name)
-        if (module, name) in ARRAYS:
-            return ARRAYS[module, name]
+        if module.startswith(("numpy.core.", "numpy._core.")) and name in BUILDERS:
+            return BUILDERS[name]
+        if (module, name) in ALLOWED:
+            return ALLOWED[module, name]
         raise pickle.UnpicklingError(f"it holds {module}.{name}")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -38,9 +36,6 @@ class BPR(Objective):
         if self.l2:
             terms["l2"] = self.l2 * squared_length(*triples(embeddings(encoding)))
         return terms
-
-    def collapse_line(self, rows: int) -> float | None:
-        return math.log(2)
 
 
 def triples(rows: Tensor) -> tuple[Tensor, ...]:

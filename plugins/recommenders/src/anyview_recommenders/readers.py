@@ -1,8 +1,8 @@
 """Files of interactions in the layouts that people have, told apart by their names, endings and first lines.
 
-A folder may hold a log in parts: train and test, and validation or valid, with an ending that is read. "table": CSV, TSV or parquet with a
-header. "atomic": RecBole's .inter. "lightgcn": a user and all items a line. "triples": `user item [weight] [time]` without a header.
-"sequences": a table with a list of items a user. "movies": ratings.csv beside movies.csv. "matrices": SSLRec's pickled sparse matrices.
+A folder may hold a log in parts: train and test, and validation or valid, with an ending that is read; or ratings.csv beside movies.csv.
+"table": CSV, TSV or parquet with a header, with an interaction or a user's list of items on each row. "atomic": RecBole's .inter.
+"lightgcn": a user and all items a line. "triples": `user item [rating] [time]` without a header. "matrices": SSLRec's pickled matrices.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from anyview_recommenders.atomic import read_inter
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.matrices import read_pairs
 from anyview_recommenders.raw import Raw, assemble
-from anyview_recommenders.tables import Columns, of_frame, read_csv, read_parquet
-from anyview_recommenders.tables import _header as header_of
-from anyview_recommenders.tables import _separator as separator_of
+from anyview_recommenders.tables import Columns, Layout, header_of, of_frame, read_csv, read_parquet, separator_of
 from anyview_recommenders.text import is_lists, read_lists, read_sequences, read_triples
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".inter", ".txt", ".dat", ".data", ".pkl", ".npz")
@@ -38,7 +36,7 @@ def read_path(path: Path, columns: Columns) -> Raw:
     if not path.is_dir():
         log, layout = read_file(path, columns)
         return assemble(layout, log, what=f"the file {str(path)!r}")
-    files = [_part(path, names) for names in PARTS]
+    files = [_part(path, names, columns.layout) for names in PARTS]
     if files[0] is not None:
         read = [None if file is None else read_file(file, columns) for file in files]
         layout = next(found[1] for found in read if found is not None)
@@ -82,8 +80,6 @@ def _triples(path: Path, columns: Columns) -> tuple[Interactions, str]:
 LAYOUTS = {".csv": "table", ".tsv": "table", ".parquet": "table", ".inter": "atomic", ".pkl": "matrices", ".npz": "matrices"}
 READERS: dict[str, Callable[[Path, Columns], tuple[Interactions, str]]] = {
     "table": _table,
-    "sequences": _table,
-    "movies": _table,
     "atomic": lambda path, columns: (read_inter(path, columns), "atomic file"),
     "lightgcn": lambda path, _columns: (read_lists(path), "a user and all items a line"),
     "triples": _triples,
@@ -91,9 +87,9 @@ READERS: dict[str, Callable[[Path, Columns], tuple[Interactions, str]]] = {
 }
 
 
-def _part(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """The file of a part: named after it alone, with _mat, or at the end of a name (data.train.inter)."""
-    for suffix in SUFFIXES:
+def _part(folder: Path, names: tuple[str, ...], layout: Layout | None) -> Path | None:
+    """The file of a part, of a layout where one is asked for: named train.csv, train_mat.pkl or anything.train.inter."""
+    for suffix in (one for one in SUFFIXES if layout is None or LAYOUTS.get(one, layout) == layout):
         for name in names:
             for file in (folder / f"{name}{suffix}", folder / f"{name}_mat{suffix}", *sorted(folder.glob(f"*.{name}{suffix}"))):
                 if file.is_file():

@@ -12,6 +12,8 @@ from anyview.console import make_console, make_table, print_json
 from anyview.errors import UserError
 
 PROG = "anyview recommend RUN"
+GROUP_USERS = 4096
+"""The users whose lists a .parquet file keeps together."""
 
 
 def options(
@@ -129,8 +131,7 @@ def _tell(cold: list[Any]) -> None:
 
 
 def _write(path: Path, found: Iterator[Any]) -> int:
-    """A row for each recommendation, a group for each part; returns how many."""
-    import numpy as np
+    """A row for each recommendation; returns how many."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
@@ -139,22 +140,34 @@ def _write(path: Path, found: Iterator[Any]) -> int:
     writer, count, cold = None, 0, []
     with atomic(path) as file:
         try:
-            for part in found:
-                lengths = [len(items) for items in part.items]
-                table = pa.table(
-                    {
-                        "user": pa.array(part.users).take(pa.array(np.repeat(np.arange(len(lengths)), lengths))),
-                        "rank": pa.array(np.concatenate([np.arange(1, length + 1) for length in lengths])),
-                        "item": pa.array([item for items in part.items for item in items]),
-                        "score": pa.array([score for scores in part.scores for score in scores], pa.float32()),
-                    }
-                )
+            for parts in _groups(found):
+                rows = [row for part in parts for row in _rows(part)]
+                columns = dict(zip(("user", "rank", "item", "score"), map(list, zip(*rows, strict=True)), strict=True))
+                table = pa.table(columns)
                 writer = writer or parquet.ParquetWriter(file, table.schema)
                 writer.write_table(table)
-                count += len(table)
-                cold += [user for user, is_cold in zip(part.users, part.cold, strict=True) if is_cold]
+                count += len(rows)
+                cold += [user for part in parts for user, is_cold in zip(part.users, part.cold, strict=True) if is_cold]
         finally:
             if writer is not None:
                 writer.close()
     _tell(cold)
     return count
+
+
+def _rows(part: Any) -> Iterator[tuple[Any, int, Any, float]]:
+    for user, items, scores in zip(part.users, part.items, part.scores, strict=True):
+        for rank, (item, score) in enumerate(zip(items, scores, strict=True), 1):
+            yield user, rank, item, score
+
+
+def _groups(found: Iterator[Any]) -> Iterator[list[Any]]:
+    """Parts in groups of GROUP_USERS users and more, which a file keeps together; the last may have fewer."""
+    held: list[Any] = []
+    for part in found:
+        held.append(part)
+        if sum(len(one.users) for one in held) >= GROUP_USERS:
+            yield held
+            held = []
+    if held:
+        yield held

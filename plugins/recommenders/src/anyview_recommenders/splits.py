@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -31,9 +32,7 @@ class Parts:
 
     def whole(self) -> Interactions:
         """The three parts one after another."""
-        columns = {name: [getattr(part, name) for part in self.all] for name in OF_ROWS}
-        joined = {name: None if any(value is None for value in values) else np.concatenate(values) for name, values in columns.items()}
-        return replace(self.train, **joined)
+        return joined(self.all)
 
     def facts(self) -> dict[str, Any]:
         """Sizes of the parts, and what a score on the test part should be read with."""
@@ -50,6 +49,13 @@ class Parts:
         if repeated := int(train.multiply(test).nnz):
             facts["test pairs that are in training too"] = repeated
         return facts
+
+
+def joined(parts: Sequence[Interactions]) -> Interactions:
+    """Interactions over the same users and items, one part after another; a column that one of them lacks is left out."""
+    columns = {name: [getattr(part, name) for part in parts] for name in OF_ROWS}
+    whole = {name: None if any(value is None for value in values) else np.concatenate(values) for name, values in columns.items()}
+    return replace(parts[0], **whole)
 
 
 def split(

@@ -18,7 +18,7 @@ import pyarrow.parquet as parquet
 from anyview.errors import UserError, unknown
 from anyview_recommenders.interactions import Interactions
 
-Layout = Literal["table", "atomic", "lightgcn", "triples", "sequences", "movies", "matrices"]
+Layout = Literal["table", "atomic", "lightgcn", "triples", "matrices"]
 INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
 USUAL = {
@@ -79,8 +79,8 @@ def read_csv(path: Path, columns: Columns) -> tuple[Interactions, str]:
     Ids are strings, exactly as written, unless each of a column is an integer without leading zeros. Raises UserError that names the file,
     the line, what was expected and what was found.
     """
-    separator = columns.separator or _separator(path)
-    names = found_columns(_header(path, separator), columns, f"the file {str(path)!r}")
+    separator = columns.separator or separator_of(path)
+    names = found_columns(header_of(path, separator), columns, f"the file {str(path)!r}")
     table = _arrow(path, separator, names)
     user, item = (_coded(table[names[part]], part, path) for part in ("user", "item"))
     behaviour = _coded(table[names["behaviour"]], "behaviour", path) if "behaviour" in names else None
@@ -246,10 +246,12 @@ def first_line(path: Path) -> str:
     return line
 
 
-def _separator(path: Path) -> str:
+def separator_of(path: Path) -> str:
+    """What separates the fields of a text with a header: the sign that its first line has most of."""
     line = first_line(path)
     return max(SEPARATORS, key=line.count) if any(map(line.count, SEPARATORS)) else ","
 
 
-def _header(path: Path, separator: str) -> list[str]:
+def header_of(path: Path, separator: str) -> list[str]:
+    """The names of the columns of a text."""
     return next(csv.reader([first_line(path)], delimiter=separator))
