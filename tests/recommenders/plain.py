@@ -7,23 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
-from torch import Tensor, nn
+from torch import Tensor
 
 from anyview.data.source import Batch
 from anyview.encoders.encoder import Encoder
-from anyview.objectives.objective import Losses, Objective, Step
+from anyview.objectives.objective import Objective, Step
 from anyview.views.draws import Draws
 from anyview_recommenders.graph_convolution import Adjacency
 from anyview_recommenders.views import Triples
 
 USERS, ITEMS, DIM = 12, 15, 8
-
-
-class Pairs(dict[str, Tensor]):
-    """Users and items of a batch, which can be cut as a tensor is."""
-
-    def __getitem__(self, key: Any) -> Any:
-        return Pairs({name: value[key] for name, value in self.items()}) if isinstance(key, slice) else super().__getitem__(key)
 
 
 def small_log() -> csr_matrix:
@@ -37,7 +30,7 @@ def small_batch() -> Batch:
     """Every other interaction of the small log, in a random order, so that users and items come several times."""
     users, items = small_log().nonzero()
     order = np.random.default_rng(1).permutation(len(users))[::2]
-    data = Pairs(user=torch.from_numpy(users[order]).long(), item=torch.from_numpy(items[order]).long())
+    data = {"user": torch.from_numpy(users[order]).long(), "item": torch.from_numpy(items[order]).long()}
     return Batch(data, len(order), index=torch.from_numpy(order))
 
 
@@ -50,11 +43,6 @@ def step_of(encoder: Encoder, *, seed: int = 0, views: Any = None) -> Step:
     batch = small_batch()
     draws = Draws.seeded(seed, total=batch.rows)
     return Step((views or small_triples())(batch, draws), batch, draws, 0, 10, encoder)
-
-
-def gradients(losses: Losses, encoder: nn.Module) -> Tensor:
-    (gradient,) = torch.autograd.grad(losses.total, [encoder.embedding])
-    return gradient
 
 
 def same(objective: Objective, encoder: Encoder, step: Step, expected: dict[str, Tensor]) -> None:
