@@ -65,7 +65,7 @@ def _types(path: Path) -> dict[str, str]:
 def _converted(path: Path, name: str, kind: str, words: list[str]) -> np.ndarray:
     if kind == "token":
         distinct = of_strings(list(dict.fromkeys(words)))
-        return np.array(words, dtype=np.int64) if distinct.dtype.kind == "i" else of_strings([*words, " "])[:-1]
+        return np.array(words, dtype=np.int64 if distinct.dtype.kind == "i" else object)
     array = np.empty(len(words), dtype=object if kind.endswith("_seq") else np.float64)
     for place, word in enumerate(words):
         array[place] = _value(path, place + 2, name, kind, word)

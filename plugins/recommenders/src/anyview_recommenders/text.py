@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, repeat
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,27 +44,31 @@ def read_triples(path: Path, separator: str | None) -> tuple[Interactions, str]:
     """
     chosen = separator or _between(path)
     rows: list[list[str]] = []
-    width = 0
+    lines: list[int] = []
     for number, words in _fields(path, None if chosen == " " else chosen):
-        width = width or len(words)
-        if len(words) != width or not 2 <= width <= 4:
-            found = f"line {number} has {len(words)} fields, and {width if rows else '2 to 4'} were expected"
-            raise UserError(f"{str(path)!r} cannot be read: {found} with {_called(chosen)} between; correct it, or say --reading.separator")
-        if not rows and width > 2 and not _number(words[2]):
-            width = len(words)
+        if number == 1 and len(words) > 2 and not _number(words[2]):
             continue
+        if not 2 <= len(words) <= 4 or (rows and len(words) != len(rows[0])):
+            found = f"line {number} has {len(words)} fields, and {len(rows[0]) if rows else '2 to 4'} were expected"
+            raise UserError(f"{str(path)!r} cannot be read: {found} with {_called(chosen)} between; correct it, or say --reading.separator")
+        if not all(words[:2]):
+            raise UserError(
+                f"{str(path)!r} cannot be read: line {number} has no user or item, and both were expected; correct or delete it"
+            )
         rows.append(words)
-    columns = list(zip(*rows, strict=True)) or [(), ()]
-    numbers = {}
-    for name, values in zip(("rating", "time"), columns[2:], strict=False):
-        numbers[name] = np.array([_checked(path, place, value, name) for place, value in enumerate(values)], dtype=np.float64)
-    user, item = (_factorized(list(column)) for column in columns[:2])
-    return interactions(user, item, **numbers), _called(chosen)
+        lines.append(number)
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[], []]
+    numbers = {name: _numbers(path, lines, words, name) for name, words in zip(("rating", "time"), columns[2:], strict=False)}
+    return interactions(_factorized(columns[0]), _factorized(columns[1]), **numbers), _called(chosen)
 
 
 def read_sequences(path: Path, user: str, items: str, separator: str) -> Interactions:
     """A table with a user and their items, oldest first and separated by blanks, on each line; the place in the list is the time."""
-    frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, usecols=[user, items], encoding="utf-8-sig")
+    options: dict[str, Any] = {"sep": separator, "dtype": str, "keep_default_na": False, "usecols": [user, items], "encoding": "utf-8-sig"}
+    try:
+        frame = pd.read_csv(path, **options)
+    except ValueError as error:
+        raise UserError(f"{str(path)!r} cannot be read: {' '.join(str(error).split())}; correct the line") from error
     lists = [text.split() for text in frame[items]]
     counts = [len(words) for words in lists]
     owners = _factorized(list(frame[user]))
@@ -75,12 +80,10 @@ def read_sequences(path: Path, user: str, items: str, separator: str) -> Interac
 def is_lists(path: Path) -> bool:
     """Whether a text is of LightGCN's layout: integers with spaces between, and lines of different lengths or of more than four."""
     lengths = set()
-    for (number, words), _ in zip(_fields(path, None), repeat(None, 100), strict=False):
+    for _, words in islice(_fields(path, None), 100):
         if not all(word.isdecimal() for word in words):
             return False
         lengths.add(len(words))
-        if number > 100:
-            break
     return len(lengths) > 1 or max(lengths, default=0) > 4
 
 
@@ -97,7 +100,7 @@ def _fields(path: Path, separator: str | None) -> Iterator[tuple[int, list[str]]
 
 def _between(path: Path) -> str:
     """What separates the fields of a text: the first separator that is in each of its first lines."""
-    lines = [" ".join(words) if len(words) == 1 else "" for (_, words), _ in zip(_fields(path, "\0"), repeat(None, 20), strict=False)]
+    lines = [words[0] for _, words in islice(_fields(path, "\0"), 20)]
     found = next((one for one in BETWEEN if lines and all(one in line for line in lines)), None)
     if found is None:
         raise UserError(f"{str(path)!r} cannot be read: no separator is in each of its lines; name it with --reading.separator")
@@ -105,15 +108,17 @@ def _between(path: Path) -> str:
 
 
 def _factorized(words: list[str]) -> Coded:
-    positions, distinct = pd.factorize(np.array([*words, None], dtype=object)[:-1])
+    positions, distinct = pd.factorize(np.array(words, dtype=object))
     return Coded(positions.astype(np.int64), of_strings(distinct.tolist()))
 
 
-def _checked(path: Path, place: int, word: str, name: str) -> float:
-    if not _number(word):
-        found = f"interaction {place + 1} has the {name} {word!r}, and a number was expected"
-        raise UserError(f"{str(path)!r} cannot be read: {found}; write times in seconds, or leave the field out")
-    return float(word)
+def _numbers(path: Path, lines: list[int], words: list[str], name: str) -> np.ndarray:
+    """A column of numbers (n,) float64, which stood on these lines."""
+    for line, word in zip(lines, words, strict=True):
+        if not _number(word):
+            found = f"line {line} has the {name} {word!r}, and a number was expected"
+            raise UserError(f"{str(path)!r} cannot be read: {found}; write times in seconds, or leave the field out")
+    return np.array(words, dtype=np.float64)
 
 
 def _number(word: str) -> bool:
