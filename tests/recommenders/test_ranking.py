@@ -102,6 +102,20 @@ def test_the_result_does_not_depend_on_how_many_users_are_ranked_at_once() -> No
         assert parted.means() == pytest.approx(whole.means(), abs=1e-15)
 
 
+def test_scores_of_no_more_users_are_asked_for_than_memory_holds() -> None:
+    seen, relevant = parts()
+    asked: list[int] = []
+
+    class Counting(Table):
+        def score(self, users: Tensor) -> Tensor:
+            asked.append(len(users))
+            return super().score(users)
+
+    rank(Counting(coarse_scores()), seen, relevant, memory=4 * ITEMS * 7 + 3)
+    assert max(asked) == 7
+    assert sum(asked) == 37
+
+
 def test_equal_scores_rank_the_smaller_position_first() -> None:
     scores = coarse_scores()
     items, values = best(scores, 9)

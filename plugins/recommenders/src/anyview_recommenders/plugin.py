@@ -11,7 +11,8 @@ install = "anyview[recommenders]"
 @hookimpl
 def recipes() -> dict[str, str]:
     """Models, one file each."""
-    return {"lightgcn": "anyview_recommenders.recipes.lightgcn:lightgcn"}
+    names = ("lightgcn", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "direct_au", "contrast")
+    return {name: f"anyview_recommenders.recipes.{name}:{name}" for name in names}
 
 
 @hookimpl
