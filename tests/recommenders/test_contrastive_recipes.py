@@ -113,15 +113,18 @@ def test_an_objective_that_needs_other_views_is_refused_before_data_is_read() ->
 
 
 def test_xsimgcl_learns_to_rank(tmp_path: Path) -> None:
-    source = open_interactions(LOG)
-    options = {"dim": 16, "layers": 2, "epochs": 20, "batch_size": 256, "lr": 0.02, "weight": 0.1, "noise": 0.1, "temperature": 0.2}
-    recipe = xsimgcl(source, **options, look_every=2)
-    before = recall(source, scorer_of(recipe.embedder.eval(), 60, 50))
+    """Here the convolution alone, of embeddings that were not trained, ranks as well as popularity nearly does."""
+    log = generate(300, 200)
+    source, sizes = open_interactions(log), (log.users, log.items)
+    options = {"layers": 2, "batch_size": 512, "lr": 0.02, "weight": 0.02, "noise": 0.1, "temperature": 0.2}
+    torch.manual_seed(0)
+    recipe = xsimgcl(source, dim=32, epochs=12, look_every=4, **options)
+    before = recall(source, scorer_of(recipe.embedder.eval(), *sizes))
     anyview.pretrain(recipe, tmp_path / "run")
-    after = recall(source, scorer_of(recipe.embedder.eval(), 60, 50))
-    assert after > before + 0.2
-    assert after > recall(source, popularity(source.parts.train.matrix()))
+    after = recall(source, scorer_of(recipe.embedder.eval(), *sizes))
+    assert after > before + 0.1
+    assert after > recall(source, popularity(source.parts.train.matrix())) + 0.05
 
 
 def recall(source: InteractionSource, scorer: Scorer) -> float:
-    return score_part(scorer, source, k=20, part="test")["recall"]
+    return score_part(scorer, source, k=10, part="test")["recall"]

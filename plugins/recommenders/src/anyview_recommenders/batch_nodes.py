@@ -67,7 +67,8 @@ def all_nodes(step: Step) -> Encoding:
 
 def select(encoding: Encoding, nodes: Tensor) -> Encoding:
     """The encoding of some nodes (M,), from that of all."""
-    return replace(encoding, rows=encoding.rows[nodes], layers=[layer[nodes] for layer in encoding.layers or []])
+    layers = [layer.index_select(0, nodes) for layer in encoding.layers or []]
+    return replace(encoding, rows=encoding.rows.index_select(0, nodes), layers=layers)
 
 
 def ranked(encoding: Encoding, l2: float, *, others: bool = True) -> Losses:

@@ -192,4 +192,4 @@ def _product(matrix: Tensor, rows: Tensor) -> Tensor:
     if rows.is_cuda:
         with torch.autocast("cuda", enabled=False):
             return matrix @ rows
-    return torch.sparse.mm(matrix, rows.contiguous(), reduce="sum")  # about twice as fast as the general product on a CPU
+    return torch.sparse.mm(matrix, rows.contiguous(), reduce="sum")  # the general product needs a build of torch with MKL

@@ -19,7 +19,7 @@ from anyview.views.draws import Draws
 from anyview.views.maker import Gives, ViewMaker
 from anyview.views.view import View, ViewSet
 from anyview_recommenders.batch_nodes import parts
-from anyview_recommenders.graph_convolution import Adjacency, check_rate, drop, normalised_adjacency
+from anyview_recommenders.graph_convolution import check_rate, drop, normalised_adjacency
 from anyview_recommenders.noise import noisy
 
 Corruption = Literal["noise", "edge", "node", "walk"]
@@ -40,7 +40,7 @@ class NodePair(ViewMaker):
     def __init__(self, matrix: csr_matrix, corruption: Corruption = "noise", amount: float = 0.1, *, layers: int = 3) -> None:
         self.users, self.corruption, self.layers = matrix.shape[0], corruption, layers
         self.amount = amount if corruption == "noise" else check_rate("amount", amount)
-        self.adjacency = normalised_adjacency(matrix)
+        self.adjacency = None if corruption == "noise" else normalised_adjacency(matrix)
 
     def __call__(self, batch: Batch, draws: Draws) -> ViewSet:
         users, items = (_share(gather_rows(batch.data[side]).unique()) for side in ("user", "item"))
@@ -49,12 +49,11 @@ class NodePair(ViewMaker):
         return ViewSet([View({**shown, **self._corrupted(draws, number)}, index=nodes) for number in range(2)])
 
     def _corrupted(self, draws: Draws, number: int) -> dict[str, Any]:
-        if self.corruption == "noise":
+        if self.corruption == "noise" or self.adjacency is None:
             return noisy(draws, self.amount, number)
         if self.adjacency.starts.device != draws.device:
-            self.adjacency = self.adjacency.to(draws.device)
-        graphs: Adjacency | list[Adjacency] = drop(self.corruption, self.adjacency, self.amount, draws.generator, self.layers)
-        return {"adjacency": graphs}
+            self.adjacency = self.adjacency.to(draws.device)  # once
+        return {"adjacency": drop(self.corruption, self.adjacency, self.amount, draws.generator, self.layers)}
 
 
 class BothSides(Objective):

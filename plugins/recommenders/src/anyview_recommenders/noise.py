@@ -45,7 +45,8 @@ class NoisyGraphConvolution(LightGraphConvolution):
             generator = torch.Generator(self.embedding.device).manual_seed(view.data["seed"])
             move = functools.partial(add_noise, length=length, generator=generator)
         layers = convolve(view.data.get("adjacency", self.adjacency), self.embedding, self.depth, move)
-        return Encoding(self.pooled(layers)[nodes], layers=[layer[nodes] for layer in layers] if self.training else None)
+        seen = [layer.index_select(0, nodes) for layer in layers] if self.training else None
+        return Encoding(self.pooled(layers).index_select(0, nodes), layers=seen)
 
     def pooled(self, layers: list[Tensor]) -> Tensor:
         return super().pooled(layers[1:])
