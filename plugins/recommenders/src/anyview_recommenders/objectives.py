@@ -1,4 +1,7 @@
-"""Objectives over users, items that they have, and items that they do not."""
+"""BPR: what a user has ranks above what the user does not have, and embeddings stay short.
+
+Rendle, Freudenthaler, Gantner, Schmidt-Thieme. BPR: Bayesian Personalized Ranking from Implicit Feedback. UAI 2009, arXiv 1205.2618.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,13 @@ from anyview_recommenders.losses import bpr_loss, squared_length
 class BPR(Objective):
     """Bayesian personalised ranking: a user's item above one that the user does not have, and short embeddings.
 
-    Rendle, Freudenthaler, Gantner, Schmidt-Thieme. BPR: Bayesian Personalized Ranking from Implicit Feedback. UAI 2009, arXiv 1205.2618.
-
     l2: weight of half the squared lengths of the batch's embeddings, over the batch. It reads a view of role "triples", whose rows are b
     users, their items and others, and of the encoding's layers the first, the embeddings before any convolution.
     Raises UserError for a negative l2.
     """
 
     needs = Needs(views=0, roles=("triples",))
+    tags = ("ranking",)
 
     def __init__(self, dim: int, *, l2: float = 1e-4) -> None:
         super().__init__()
