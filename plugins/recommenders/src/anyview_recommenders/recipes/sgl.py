@@ -63,6 +63,9 @@ class SGL(BPR):
         terms["contrast"] = self.weight * torch.stack(found).sum()
         return terms
 
+    def collapse_line(self, rows: int) -> float | None:
+        return None  # InfoNCE's part follows from how many different users and items a batch has
+
     def graphs(self, encoder: nn.Module) -> Sequence[Adjacency | list[Adjacency]]:
         """The epoch's two graphs, for the encoder's layers."""
         if not self.drawn:

@@ -46,6 +46,9 @@ class SimGCL(BPR):
         terms["contrast"] = self.weight * torch.stack(found).sum()
         return terms
 
+    def collapse_line(self, rows: int) -> float | None:
+        return None  # InfoNCE's part follows from how many different users and items a batch has
+
 
 PRESETS = {
     "generated": {"lr": 5e-3, "l2": 1e-3, "weight": 0.05, "epochs": 100},
