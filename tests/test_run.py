@@ -16,6 +16,7 @@ from anyview.__main__ import main
 from anyview.data.arrays import ArraySource, digits
 from anyview.errors import UserError
 from anyview.folder import RunFolder
+from anyview.recipes.pair import pair
 
 VALUES = {"epochs": 2, "hidden": 32, "dim": 8}
 
@@ -70,6 +71,32 @@ def test_a_run_is_loaded_without_its_data(tmp_path: Path) -> None:
     assert loaded.embed(np.zeros((3, 5))).shape == (3, 8)
     with pytest.raises(UserError, match="rows"):
         loaded.embed()
+
+
+class Named(ArraySource):
+    """Rows that a run cannot be used without the names of, and that are scored by something else than a probe."""
+
+    protocols = ("knn",)
+
+    def keeps(self) -> dict[str, np.ndarray]:
+        return {"names": np.array(["zero", "eins"]), "order": np.arange(2)}
+
+
+def test_a_run_keeps_what_it_cannot_be_used_without(tmp_path: Path) -> None:
+    source = Named(digits().x, digits().labels, name="digits")
+    run = anyview.pretrain(pair(source, **VALUES), tmp_path / "run")
+    loaded = anyview.load(tmp_path / "run")
+    assert loaded.recipe.source.keeps()["names"].tolist() == ["zero", "eins"]
+    assert (tmp_path / "run" / "data.npz").is_file()
+    assert [result.protocol for result in run.evaluate(seeds=1)] == ["knn"]
+    (tmp_path / "run" / "data.npz").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"data.npz' is damaged .*; restore it, or train again"):
+        anyview.load(tmp_path / "run")
+
+
+def test_a_run_that_keeps_nothing_has_no_file_for_it(trained: anyview.Run) -> None:
+    assert not trained.folder.kept_file.exists()
+    assert anyview.load(trained.folder.path).recipe.source.keeps() == {}
 
 
 def test_other_shapes_are_refused(trained: anyview.Run) -> None:

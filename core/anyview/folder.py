@@ -8,10 +8,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
 import yaml
 from safetensors.torch import load_file, save
@@ -19,7 +21,7 @@ from torch import Tensor
 
 from anyview.errors import UserError
 
-OWN = ("recipe.yaml", "encoder.safetensors", "metrics.jsonl", "evaluation.json", "report.html", "checkpoint", "logs", ".lock")
+OWN = ("recipe.yaml", "data.npz", "encoder.safetensors", "metrics.jsonl", "evaluation.json", "report.html", "checkpoint", "logs", ".lock")
 KEPT_CHECKPOINTS = 2
 PARTIAL = ".partial"  # a file that is being written; a killed process may leave one behind
 
@@ -27,8 +29,9 @@ PARTIAL = ".partial"  # a file that is being written; a killed process may leave
 class RunFolder:
     """The files of one run.
 
-    recipe.yaml: full name, values, seed, versions, fingerprint of the data. encoder.safetensors: the embedder, once training has ended.
-    checkpoint/: all state to resume from. metrics.jsonl: one line per logged step. evaluation.json: scores beside their controls.
+    recipe.yaml: full name, values, seed, versions, fingerprint of the data. data.npz: what its source keeps of the data.
+    encoder.safetensors: the embedder, once training has ended. checkpoint/: all state to resume from. metrics.jsonl: one line
+    per logged step. evaluation.json: scores beside their controls.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -49,6 +52,11 @@ class RunFolder:
     def recipe_file(self) -> Path:
         """What was run."""
         return self.path / "recipe.yaml"
+
+    @property
+    def kept_file(self) -> Path:
+        """What the run keeps of its data, where it keeps something."""
+        return self.path / "data.npz"
 
     @property
     def encoder_file(self) -> Path:
@@ -120,6 +128,22 @@ class RunFolder:
         """Save what is run."""
         with atomic(self.recipe_file) as file:
             file.write(yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+
+    def save_kept(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Save what a run keeps of its data; nothing where it keeps nothing."""
+        if arrays:
+            with atomic(self.kept_file) as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    def load_kept(self) -> dict[str, np.ndarray]:
+        """What the run keeps of its data; raises UserError when the file is damaged."""
+        if not self.kept_file.is_file():
+            return {}
+        try:
+            with np.load(self.kept_file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{str(self.kept_file)!r} is damaged ({error}); restore it, or train again") from error
 
     def save_encoder(self, state: dict[str, Tensor]) -> None:
         """Save the embedder's weights."""

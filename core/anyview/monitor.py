@@ -68,6 +68,12 @@ class Monitor:
             self.fabric.log_dict({name: value for name, value in line.items() if name not in ("stage", "step")}, step=line["step"])
             self.progress.update(line["step"], name=self.name, rate=rate, loss=line["loss"], rankme=line.get("rankme"))
 
+    def note(self, step: int, numbers: dict[str, float]) -> None:
+        """Log numbers that something else than the loss gave after a step."""
+        if self.fabric.is_global_zero:
+            self.folder.append_metrics({"stage": self.name, "step": self.offset + step, **numbers})
+            self.fabric.log_dict(numbers, step=self.offset + step)
+
     def _line(self, step: int, losses: dict[str, float], weights: dict[str, float], lr: float) -> dict[str, Any]:
         """What is logged of a step; terms and weights by name where there are several."""
         line: dict[str, Any] = {"stage": self.name, "step": self.offset + step, "loss": sum(losses.values()), "lr": lr}

@@ -44,6 +44,7 @@ class Pretrainer(nn.Module):
         self.encoder = stage.encoder
         self.objectives = nn.ModuleDict({task.name: task.objective for task in stage.tasks})
         self.teachers = nn.ModuleDict(stage.teachers)
+        self.early_stopping = stage.early_stopping
         self.tasks, self.epochs = list(stage.tasks), stage.epochs
         self.frozen = (*stage.frozen, *(task.teacher for task in stage.tasks if task.teacher is not None))
         self._thawed: list[nn.Parameter] = []
@@ -116,6 +117,11 @@ class Pretrainer(nn.Module):
         for task, step in self._steps:
             task.objective.after_step(step)
         self._steps.clear()
+
+    @property
+    def over(self) -> bool:
+        """Whether early stopping has ended the stage."""
+        return self.early_stopping is not None and self.early_stopping.over
 
     def start(self, *, resumed: bool = False) -> None:
         """Begin the stage: freeze what it does not train; unless it is resumed, teachers become exact copies of what they follow."""

@@ -15,6 +15,7 @@ from anyview.combiners.combiner import Combiner
 from anyview.combiners.weighted_sum import WeightedSum
 from anyview.config import slots_of
 from anyview.data.source import Source
+from anyview.early_stopping import EarlyStopping
 from anyview.encoders.encoder import Encoder
 from anyview.encoders.moving_average import MovingAverage
 from anyview.errors import UserError, unknown
@@ -53,7 +54,8 @@ class Stage:
     the whole data set. optimizer: called with the trainable parameters. schedule: factor on the optimiser's learning rates, per step.
     combiner: how several losses become one gradient. clip: largest gradient norm. accumulate: batches per optimiser step.
     frozen: modules that are neither trained nor in train mode. max_steps: optimiser steps after which the stage ends before its last epoch
-    does. source: the stage's own data, by default the recipe's. teachers: by task, its own or a moving average of the encoder.
+    does. source: the stage's own data, by default the recipe's. early_stopping: ends it when its embedder no longer gets better, and keeps
+    the best. teachers: by task, its own or a moving average of the encoder.
     """
 
     tasks: Sequence[Task]
@@ -68,6 +70,7 @@ class Stage:
     frozen: Sequence[nn.Module] = ()
     max_steps: int | None = None
     source: Source | None = None
+    early_stopping: EarlyStopping | None = None
     name: str = "pretrain"
 
     teachers: Mapping[str, nn.Module] = field(init=False)

@@ -108,7 +108,7 @@ def load(path: str | Path) -> Run:
     name, values, record = read_record(folder.recipe_file)
     _check_record(record, folder)
     data = record["data"]
-    outline = Outline(data["name"], data["shape"])
+    outline = Outline(data["name"], data["shape"], folder.load_kept())
     recipe = build(name, {**values, "data": outline}, seed=record["seed"])
     recipe.values = values
     run = Run(folder, recipe)
@@ -209,7 +209,7 @@ class Run:
     ) -> list[Result]:
         """Scores of the frozen encoder, each beside the same encoder untrained, the raw features and the data's own controls, on one split.
 
-        protocols: names of evaluations; None = linear where there are labels, else none. data: as in `open`. seeds: how many.
+        protocols: names of evaluations; None = the data's own, else linear where there are labels. data: as in `open`. seeds: how many.
         options: by protocol; they win over the recipe's own probe settings. metrics: label-free metrics that cost more than the spectrum
         does, by name. device: that encoders run on, as in `embed`. Results are also kept in evaluation.json, by data set and protocol,
         with the label-free metrics of the rows.
@@ -220,7 +220,8 @@ class Run:
 
         check_more(metrics)
         source = self.open(data)
-        wanted = protocols if protocols is not None else () if source.labels is None else ("linear",)
+        by_default = source.protocols or (() if source.labels is None else ("linear",))
+        wanted = by_default if protocols is None else protocols
         asked = {}
         for component in (host().find("evaluations", name) for name in wanted):
             chosen = {**self.recipe.probe.get(component.name, {}), **(options or {}).get(component.name, {})}
@@ -291,7 +292,7 @@ class Run:
         return _projected(self._fresh())[0]
 
     def _fresh(self) -> Recipe:
-        outline = Outline(self.record["data"]["name"], self.record["data"]["shape"])
+        outline = Outline(self.record["data"]["name"], self.record["data"]["shape"], self.folder.load_kept())
         return _assemble(self.recipe.name, {**self.recipe.values, "data": outline})
 
     def _open(self, data: Any) -> Source:

@@ -91,6 +91,7 @@ def pretrain(
     with folder.lock():
         if not resume:
             folder.clear()
+            folder.save_kept(recipe.source.keeps())
             folder.write_recipe(record)
         launch(fabric, _train, job)
     return Run(folder, recipe)
@@ -167,6 +168,8 @@ class _Training:
         if begin == 0:
             self._watch(0, stage)
         for step in range(begin, steps):
+            if pretrainer.over:
+                break
             rates.set(optimizer, step, steps)
             losses, weights = self._accumulate(stage, pretrainer, module, batches, step, steps)
             if stage.clip is not None:
@@ -177,8 +180,12 @@ class _Training:
             monitor.after(step + 1, steps, losses, weights, optimizer.param_groups[0]["lr"])
             if passes(step + 1) > passes(step):
                 self._watch(passes(step + 1), stage)
+            if stage.early_stopping is not None and (step + 1 == steps or passes(step + 1) > passes(step)):
+                self._look(passes(step + 1), stage, monitor, step + 1, last=step + 1 == steps)
             self._save_or_stop(number, step + 1, optimizer, checkpoint_due(step + 1))
         pretrainer.finish()
+        if stage.early_stopping is not None:
+            stage.early_stopping.restore(stage.embedder)
 
     def _watch(self, epoch: int, stage: Stage) -> None:
         """Show the stage's encoder to whoever follows it."""
@@ -186,9 +193,22 @@ class _Training:
             with frozen(stage.encoder, self.fabric.device), torch.no_grad():
                 self.options.watch(epoch, stage.encoder)
 
+    def _look(self, epoch: int, stage: Stage, monitor: Monitor, step: int, *, last: bool) -> None:
+        """Show the stage's embedder to early stopping if a look is due; all ranks go by the first one's score."""
+        stopping = stage.early_stopping
+        if stopping is None or not stopping.due(epoch, last=last):
+            return
+        score = math.nan
+        if self.fabric.is_global_zero:
+            with frozen(stage.embedder, self.fabric.device), torch.no_grad():
+                score = float(stopping.score(stage.embedder))
+        score = self.fabric.broadcast(score)
+        stopping.judge(score, stage.embedder.state_dict())
+        monitor.note(step, {stopping.name: score})
+
     def _save_or_stop(self, number: int, step: int, optimizer: Any, due: bool) -> None:
         """After a step: write a checkpoint if one is due, and leave if that was asked for; all ranks decide alike."""
-        last = step == self.lengths[number]
+        last = step == self.lengths[number] or self.pretrainers[number].over
         stopping = any_rank(self.stops.asked, self.fabric.device)
         if last or stopping or any_rank(due, self.fabric.device):
             self._save(number, step, optimizer)

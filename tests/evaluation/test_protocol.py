@@ -12,6 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from anyview.data.arrays import ArraySource
 from anyview.data.splits import Split, stratified_split
 from anyview.errors import UserError
 from anyview.evaluation.answers import of_classes
@@ -279,3 +280,25 @@ def test_the_constant_answer_is_asked_with_seed_and_options():
     source = clusters()
     result = evaluate_rows({TRAINED: source.features()}, source.labels, source.split, choose, [0, 1], {"size": 5})
     assert result.values[MAJORITY]["accuracy"] == [5, 6]
+
+
+class Log(ArraySource):
+    """Rows whose split counts something else than rows: more of it than there are rows."""
+
+    def split(self, seed: int) -> Split:
+        parts = torch.arange(1000).split([900, 40, 60])
+        return Split(*parts, name="by the log")
+
+
+def test_answers_may_be_the_sources_own_with_a_split_of_what_it_counts():
+    @protocol(headline="recall", needs="source", labels="source", majority=lambda *_: {"recall": 0.1}, constant="popularity")
+    def rank(data: ProtocolData, seed: int) -> Scores:
+        return {"recall": len(data.split.test) / len(data.split.train)}
+
+    source = Log(clusters().x, name="log")
+    result = evaluate_rows(subjects(source), None, lambda seed: any_split(source, seed), rank, [0, 1])
+    assert result.sizes == {"train": 900, "validation": 40, "test": 60}
+    assert result.split == "by the log"
+    assert list(result.values) == [TRAINED, RANDOM, RAW, "popularity"]
+    assert result.mean() == 60 / 900
+    assert result.warnings == []

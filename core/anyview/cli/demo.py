@@ -33,7 +33,8 @@ def demo(*, out: str = "runs/demo", seeds: int = 3, overwrite: bool = False) -> 
         run = pretrain(component.full_name, folder, preset="demo", overwrite=overwrite, quiet=False)
         facts = ", ".join(f"{key} {value}" for key, value in run.source.describe().items())
         printed.print(f"{(component.load().__doc__ or '').partition(chr(10))[0]}\ndata: {facts}", soft_wrap=True)
-        printed.print(table(run.evaluate(("linear", "knn", "cluster"), seeds=seeds), headlines=True))
+        protocols = run.source.protocols or ("linear", "knn", "cluster")
+        printed.print(table(run.evaluate(protocols, seeds=seeds), headlines=True))
         printed.print(f"the run is in {folder}", soft_wrap=True)
 
 

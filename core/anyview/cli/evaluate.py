@@ -29,7 +29,7 @@ def options(
 
     Args:
         folder: the run
-        protocol: one or more, with commas (default: linear, or none without labels); options follow as --PROTOCOL.OPTION
+        protocol: one or more, with commas (default: the data's own, or linear where there are labels); options follow as --PROTOCOL.OPTION
         data: other data than the run's own, as a name or a path
         seeds: how many seeds; splits that are drawn are drawn anew for each
         metrics: further label-free ones, with commas: lidar, alignment, uniformity, self_retrieval, hubness, clid

@@ -146,7 +146,7 @@ def _train(name: str, values: dict[str, Any], chosen: dict[str, Any]) -> int:
     except InterruptedRunError as stop:
         print(f"anyview: {stop} (folder {out})", file=console.file)
         return 130
-    last = finished.folder.metrics()[-1]
+    last = [line for line in finished.folder.metrics() if "loss" in line][-1]
     facts = ", ".join(f"{label} {last[key]:.4g}" for key, label in (("loss", "loss"), ("rankme", "RankMe")) if key in last)
     console.print(f"trained {name} for {last['step']} steps ({facts}); the run is in {out}; next: anyview evaluate {out}")
     return 0

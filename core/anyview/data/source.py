@@ -85,7 +85,8 @@ class Source(ABC):
     run, so that it can be loaded without its data. labels: (N,) classes, (N, L) several yes/no answers or None; never seen by training
     unless a recipe asks. train_rows: (n,) the samples that `batches` shows, None = all N; a published split keeps the others from it.
     ids: (N,) what the input calls its samples, None = 0 .. N - 1. divisible: whether several ranks can share a batch; a single graph is
-    not. corruptions: names of the shifts that `corrupted` makes.
+    not. corruptions: names of the shifts that `corrupted` makes. protocols: what a run on this data is scored by where nobody says; None =
+    the linear probe where there are labels.
     """
 
     name: str = "data"
@@ -97,6 +98,7 @@ class Source(ABC):
     groups: Tensor | None = None
     divisible: bool = True
     corruptions: tuple[str, ...] = ()
+    protocols: tuple[str, ...] | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -126,6 +128,13 @@ class Source(ABC):
         """Further features (N, F) by name, such as a log spectrum, probed beside the encoder's rows as the raw ones are."""
         return {}
 
+    def keeps(self) -> Mapping[str, np.ndarray]:
+        """Arrays, none of objects, that a run keeps because it cannot be used without: ids to answer with, a graph's edges.
+
+        The run is loaded with them in an `Outline`, so whatever a recipe builds on them needs no data.
+        """
+        return {}
+
     def baselines(self) -> Mapping[str, Predictor]:
         """Classical classifiers by name, whose accuracy stands beside that of every probe; one that lacks a package raises UserError."""
         return {}
@@ -147,10 +156,13 @@ class Source(ABC):
 
 
 class Outline(Source):
-    """Stands in for a source when a run is loaded without its data: knows the shape and nothing else."""
+    """Stands in for a source when a run is loaded without its data: knows the shape and what the run keeps, and nothing else."""
 
-    def __init__(self, name: str, shape: dict[str, int]) -> None:
-        self.name, self.shape = name, dict(shape)
+    def __init__(self, name: str, shape: dict[str, int], kept: Mapping[str, np.ndarray] | None = None) -> None:
+        self.name, self.shape, self.kept = name, dict(shape), kept or {}
+
+    def keeps(self) -> Mapping[str, np.ndarray]:
+        return self.kept
 
     def _unread(self) -> UserError:
         return UserError(f"the run was loaded without its data {self.name!r}, and the data was asked for; pass data=...")

@@ -60,7 +60,7 @@ class Declaration:
 
     needs: "rows" alone; the "source" they are of and what embeds others like it; or the "encoder" as well, to train it, which raw features
     have none of. labels: classes are "needed"; "used" where there are some; "unused", with the split of the data, by protocols that bring
-    other data; or "numbers" are needed, to be predicted.
+    other data; "numbers" are needed, to be predicted; or the answers are the "source"'s own, and so is what its split counts.
     record: facts for the result that are the same for every encoder, such as which samples were used; called as the protocol is.
     """
 
@@ -69,7 +69,7 @@ class Declaration:
     facts: tuple[str, ...] = ()
     majority: Callable[..., Scores] = majority_on_test
     needs: Literal["rows", "source", "encoder"] = "rows"
-    labels: Literal["needed", "used", "unused", "numbers"] = "needed"
+    labels: Literal["needed", "used", "unused", "numbers", "source"] = "needed"
     limits: Mapping[str, Limits] = field(default_factory=dict)
     record: Callable[..., dict[str, Any]] = nothing_to_record
     constant: str = MAJORITY
@@ -85,7 +85,7 @@ def protocol(
     facts: Sequence[str] = (),
     majority: Callable[..., Scores] = majority_on_test,
     needs: Literal["rows", "source", "encoder"] = "rows",
-    labels: Literal["needed", "used", "unused", "numbers"] = "needed",
+    labels: Literal["needed", "used", "unused", "numbers", "source"] = "needed",
     limits: Mapping[str, Limits] | None = None,
     record: Callable[..., dict[str, Any]] = nothing_to_record,
     constant: str = MAJORITY,
@@ -151,6 +151,9 @@ def evaluate_rows(
     applied = check_options(protocol, options or {})
     columns = _columns(rows_by_encoder, name, declared)
     labels = _labels(source_labels, columns, name, declared, seeds[0])
+    first = next(iter(columns.values()))
+    if declared.labels == "source" and isinstance(first, Subject):
+        split_for_seed = first.source.split
     splits = {seed: _split(split_for_seed, seed, labels, declared) for seed in seeds}
     beside = _baselines(declared, baselines or {}, labels)
     values: dict[str, dict[str, list[float]]] = {encoder: {} for encoder in (*columns, *beside, declared.constant)}
@@ -172,7 +175,7 @@ def evaluate_rows(
         _append(values[declared.constant], declared.majority(data, seed, **applied))
         if record := declared.record(data, seed, **applied):
             records[str(seed)] = record
-    first = next(iter(splits.values()))
+    parts = next(iter(splits.values()))
     return Result(
         protocol=name,
         headline=declared.several if declared.several and labels.values.ndim == 2 else declared.headline,
@@ -180,7 +183,7 @@ def evaluate_rows(
         split=_split_name(splits),
         seeds=list(splits),
         values={encoder: found for encoder, found in values.items() if encoder not in lacking},
-        sizes={"train": len(first.train), "validation": len(first.validation), "test": len(first.test)},
+        sizes={"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
         facts=declared.facts,
         records=records,
         warnings=[*_unseen(splits, labels), *_missing_controls(rows_by_encoder, declared), *lacking.values()],
@@ -221,7 +224,7 @@ def _columns(given: Mapping[str, Rows], protocol: str, declared: Declaration) ->
 
 
 def _labels(given: Tensor | np.ndarray | None, columns: Mapping[str, Rows], protocol: str, declared: Declaration, seed: int) -> Labels:
-    if declared.labels == "unused" or (declared.labels == "used" and given is None):
+    if declared.labels in ("unused", "source") or (declared.labels == "used" and given is None):
         rows = next(iter(columns.values()))
         return no_labels(len(rows(seed) if callable(rows) else rows))
     if declared.labels == "numbers":

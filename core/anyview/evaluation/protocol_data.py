@@ -252,7 +252,7 @@ def labelled(split: Split, labels: Labels) -> Split:
 
 def unseen_classes(split: Split, labels: Labels) -> list[str]:
     """Names of the classes that the test part has and the training part lacks."""
-    if labels.numeric or labels.values.ndim == 2:
+    if not labels.given or labels.numeric or labels.values.ndim == 2:
         return []
     unseen = np.setdiff1d(labels.values[split.test.numpy()], labels.values[split.train.numpy()])
     return [str(name) for name in labels.names[unseen]]

@@ -203,6 +203,7 @@ TAGS = (
     "information maximisation",
     "masked prediction",
     "joint-embedding prediction",
+    "ranking",
 )
 """The families that objectives belong to; the page of methods is ordered by them."""
 

@@ -256,7 +256,8 @@ def _indices(parts: Iterable[Batch | View]) -> Tensor:
 def _parts(view: View) -> dict[str, Any]:
     """The tensors of a view, by name."""
     mask = {} if view.mask is None else {"mask": view.mask.hidden, "token": view.mask.replaced}
-    parts = {"data": view.data, "target": view.target, **mask, **(view.params or {})}
+    data = {f"data, {name}": value for name, value in view.data.items()} if isinstance(view.data, dict) else {"data": view.data}
+    parts = {**data, "target": view.target, **mask, **(view.params or {})}
     return {name: value for name, value in parts.items() if isinstance(value, Tensor)}
 
 

@@ -90,12 +90,13 @@ def trace(make_stage: Callable[[], Stage], make_batch: Callable[[], Batch], step
 
 
 def own_part(batch: Batch) -> Batch:
-    """This rank's rows of a global batch of tensors, and of its extras."""
+    """This rank's rows of a global batch, whose data is a tensor or a dictionary of tensors, and of its extras."""
     own = Epoch(rank=rank(), ranks=ranks()).own(batch.rows)
     index, labels = (None if value is None else value[own] for value in (batch.index, batch.labels))
     groups = None if batch.groups is None else {name: ids[own] for name, ids in batch.groups.items()}
     extras = {name: own_part(extra) for name, extra in batch.extras.items()}
-    return Batch(batch.data[own], own.stop - own.start, own.start, batch.rows, index=index, labels=labels, groups=groups, extras=extras)
+    data = {name: value[own] for name, value in batch.data.items()} if isinstance(batch.data, dict) else batch.data[own]
+    return Batch(data, own.stop - own.start, own.start, batch.rows, index=index, labels=labels, groups=groups, extras=extras)
 
 
 def _train(stage: Stage, batch: Batch, steps: int) -> Trace:

@@ -1,0 +1,168 @@
+"""How fast graph convolution is, forward and backward, and how long an epoch of each recommender takes.
+
+    python benchmarks/recommenders.py
+    python benchmarks/recommenders.py --threads 1 2 --json recommenders.json
+
+First table: a product of the normalised adjacency with rows of width 64 and its gradient, by our CSR product that is its own backward, and
+by `torch.sparse.mm` on the same matrix in COO. Both must agree to 1e-5. Second table: seconds of one epoch on lastfm, of batches of 2048,
+all else as the recipes' presets have it. Cases take turns, so that a machine that slows down slows all of them; medians are shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+import anyview
+from anyview.console import make_console, make_table
+from anyview.data.source import Epoch
+from anyview.pretrainer import Pretrainer, StepInput
+from anyview.recipe import RecipeFunction
+from anyview.views.draws import Draws
+from anyview_recommenders.graph_convolution import normalised_adjacency, propagate
+from anyview_recommenders.recipes.lightgcn import lightgcn
+from anyview_recommenders.recipes.sgl import sgl
+from anyview_recommenders.recipes.simgcl import simgcl
+from anyview_recommenders.recipes.xsimgcl import xsimgcl
+
+WIDTH = 64
+SIZES = {"lastfm": (1892, 4489, 42_135), "gowalla": (29_858, 40_981, 810_128)}
+"""Users, items and interactions of generated logs that are as large as these data sets."""
+RECIPES = {"lightgcn": lightgcn, "sgl": sgl, "simgcl": simgcl, "xsimgcl": xsimgcl}
+
+
+def generated(users: int, items: int, interactions: int) -> sparse.csr_array:
+    """A log whose users and items have degrees that fall off as a power."""
+    random = np.random.default_rng(0)
+    drawn = [(count * random.random(2 * interactions) ** 2).astype(np.int64) for count in (users, items)]
+    keys = np.unique(drawn[0] * items + drawn[1])
+    keys = random.choice(keys, min(interactions, len(keys)), replace=False)
+    return sparse.csr_array((np.ones(len(keys), np.float32), np.divmod(keys, items)), shape=(users, items))
+
+
+def products(log: sparse.csr_array) -> tuple[Tensor, dict[str, Callable[[Tensor], Tensor]]]:
+    """Rows with gradient, and the product of the log's adjacency with them by each way."""
+    adjacency = normalised_adjacency(log)
+    coordinates = adjacency.matrix.to_sparse_coo().coalesce()
+    rows = torch.randn(adjacency.nodes, WIDTH, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    return rows, {"anyview": lambda x: propagate(adjacency, x), "torch.sparse.mm, COO": lambda x: torch.sparse.mm(coordinates, x)}
+
+
+def time_products(log: sparse.csr_array, repeats: int) -> dict[str, dict[str, float]]:
+    """Median seconds of forward and backward, the median ratio to ours of the same turn, and the largest difference from ours."""
+    rows, ways = products(log)
+    weights = torch.randn(rows.shape, generator=torch.Generator().manual_seed(1))
+
+    def both(way: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        product = way(rows)
+        return product.detach(), torch.autograd.grad(product, rows, weights)[0]
+
+    found = {name: both(way) for name, way in ways.items()}  # which also makes what is made once
+    turns = [{name: _timed(lambda way=way: both(way)) for name, way in ways.items()} for _ in range(repeats)]
+    return {
+        name: {
+            "seconds": statistics.median(turn[name] for turn in turns),
+            "ratio": statistics.median(turn[name] / turn["anyview"] for turn in turns),
+            "difference": max(float((a - b).abs().max()) for a, b in zip(found[name], found["anyview"], strict=True)),
+        }
+        for name in ways
+    }
+
+
+def _timed(act: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    act()
+    return time.perf_counter() - begin
+
+
+class Training:
+    """A recipe on a data set; `epoch` trains one."""
+
+    def __init__(self, make: RecipeFunction, data: str) -> None:
+        torch.manual_seed(0)
+        recipe = make(data=data)
+        self.source, self.stage, self.number = recipe.source, recipe.stages[0], 0
+        self.pretrainer = Pretrainer(self.stage)
+        self.pretrainer.prepare(next(self._shown()), len(self.source))
+        self.pretrainer.start()
+        self.optimizer = self.stage.make_optimizer(self.pretrainer.parameters())
+
+    def epoch(self) -> None:
+        """Train on every interaction once."""
+        self.pretrainer.before_epoch(self.number, self._shown)
+        for shown in self._shown():
+            self.pretrainer(shown).total.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.pretrainer.after_step(1, 1)
+        self.number += 1
+
+    def _shown(self) -> Iterator[StepInput]:
+        for count, batch in enumerate(self.source.batches(Epoch(self.number, batch_size=self.stage.batch_size))):
+            yield StepInput(batch, Draws.seeded(1000 * self.number + count, total=batch.total), 0, 1)
+
+
+def time_epochs(data: str, repeats: int) -> dict[str, dict[str, float]]:
+    """Median seconds of an epoch of each recipe, and the median ratio to LightGCN's of the same turn."""
+    trainings = {name: Training(make, data) for name, make in RECIPES.items()}
+    for training in trainings.values():
+        training.epoch()
+    turns = [{name: _timed(training.epoch) for name, training in trainings.items()} for _ in range(repeats)]
+    return {
+        name: {
+            "seconds": statistics.median(turn[name] for turn in turns),
+            "ratio": statistics.median(turn[name] / turn["lightgcn"] for turn in turns),
+        }
+        for name in trainings
+    }
+
+
+def show(results: dict[str, Any]) -> None:
+    """The tables."""
+    console = make_console()
+    for threads, found in results.items():
+        for size, rows in found["products"].items():
+            table = make_table(f"product and gradient, as large as {size}, threads {threads}", "ms", "times ours", "largest difference")
+            for name, row in rows.items():
+                table.add_row(name, f"{1000 * row['seconds']:.2f}", f"{row['ratio']:.1f}", f"{row['difference']:.1e}")
+            console.print(table)
+        table = make_table(f"an epoch, threads {threads}", "seconds", "times lightgcn")
+        for name, row in found["epochs"].items():
+            table.add_row(name, f"{row['seconds']:.2f}", f"{row['ratio']:.1f}")
+        console.print(table)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1], help="numbers of threads, one after the other")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--data", default="lastfm", help="what epochs are timed on")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    options = parser.parse_args()
+    logs = {name: generated(*size) for name, size in SIZES.items()}
+    results = {}
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        timed = {name: time_products(log, options.repeats) for name, log in logs.items()}
+        results[str(threads)] = {"products": timed, "epochs": time_epochs(options.data, options.repeats)}
+    show(results)
+    if options.json:
+        options.json.write_text(json.dumps({"anyview": anyview.__version__, "torch": torch.__version__, "threads": results}, indent=2))
+    worst = max(row["difference"] for found in results.values() for rows in found["products"].values() for row in rows.values())
+    if worst > 1e-5:
+        raise SystemExit(f"products differ by {worst:.1e}, and 1e-5 was promised")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Recommenders: self-supervised recommendation from logs of interactions."""

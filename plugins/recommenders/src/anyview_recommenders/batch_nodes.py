@@ -1,0 +1,79 @@
+"""The nodes of a batch as objectives need them: its triples, and each of its users and items once.
+
+Contrast needs nodes once: a user who is there twice would be a negative of itself. Which nodes these are follows from the batch of all
+ranks together, and every rank encodes all of them: the convolution is taken over the whole graph in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anyview.distributed import gather_rows
+from anyview.encoders.encoder import Encoding
+from anyview.objectives.objective import Losses, Step
+from anyview.views.view import View
+from anyview_recommenders.encoders import LightGraphConvolution
+from anyview_recommenders.losses import bpr_loss, squared_length
+from anyview_recommenders.objectives import embeddings, triples
+
+
+def unique_nodes(nodes: Tensor) -> tuple[Tensor, Tensor]:
+    """The users and the positive items of all ranks' triples, each once and in ascending order: (M,) and (K,) int64.
+
+    nodes: (3 b,) of this rank: b users, their items, the others.
+
+    >>> [part.tolist() for part in unique_nodes(torch.tensor([1, 0, 1, 4, 4, 2, 3, 3, 3]))]
+    [[0, 1], [2, 4]]
+    """
+    users, items, _ = gather_rows(torch.stack(nodes.chunk(3), 1)).unbind(1)
+    return users.unique(), items.unique()
+
+
+def encode_nodes(step: Step, **shown: Any) -> tuple[Encoding, Encoding]:
+    """The encodings of the batch's users and of its items, each once, from one pass; shown: what else the view's data has."""
+    users, items = unique_nodes(step.set.role("triples")[0].data["nodes"])
+    encoding = step.encode(View({"nodes": torch.cat([users, items]), **shown}))
+    of_users, of_items = parts(encoding, [len(users), len(items)])
+    return of_users, of_items
+
+
+def encode_batch(step: Step, **shown: Any) -> tuple[Encoding, Encoding, Encoding]:
+    """The encodings of this rank's triples, 3 b rows, and of `encode_nodes`, all from one pass."""
+    nodes = step.set.role("triples")[0].data["nodes"]
+    users, items = unique_nodes(nodes)
+    encoding = step.encode(View({"nodes": torch.cat([nodes, users, items]), **shown}))
+    of_triples, of_users, of_items = parts(encoding, [len(nodes), len(users), len(items)])
+    return of_triples, of_users, of_items
+
+
+def parts(encoding: Encoding, lengths: Sequence[int]) -> list[Encoding]:
+    """An encoding of nodes and its layers, cut into consecutive parts of these lengths."""
+    rows = encoding.rows.split(list(lengths))
+    layers = [layer.split(list(lengths)) for layer in encoding.layers or []]
+    return [replace(encoding, rows=own, layers=[layer[number] for layer in layers]) for number, own in enumerate(rows)]
+
+
+def all_nodes(step: Step) -> Encoding:
+    """The encoding of every user and item, with its layers, in the encoder's own order."""
+    encoder = step.encoder
+    assert isinstance(encoder, LightGraphConvolution)
+    return step.encode(View({"nodes": torch.arange(len(encoder.embedding), device=encoder.embedding.device)}))
+
+
+def select(encoding: Encoding, nodes: Tensor) -> Encoding:
+    """The encoding of some nodes (M,), from that of all."""
+    layers = [layer.index_select(0, nodes) for layer in encoding.layers or []]
+    return replace(encoding, rows=encoding.rows.index_select(0, nodes), layers=layers)
+
+
+def ranked(encoding: Encoding, l2: float, *, others: bool = True) -> Losses:
+    """BPR of an encoding of triples, and `l2` times half the squared lengths of its embeddings; others: those of negatives too."""
+    terms = Losses(bpr=bpr_loss(*triples(encoding.rows)))
+    if l2:
+        terms["l2"] = l2 * squared_length(*triples(embeddings(encoding))[: 3 if others else 2])
+    return terms

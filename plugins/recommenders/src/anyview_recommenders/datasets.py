@@ -1,0 +1,150 @@
+"""Logs by name or path: what a user's `data` means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from anyview.data.roots import data_root, place_of
+from anyview.data.source import Source
+from anyview.errors import UserError, unknown
+from anyview_recommenders.interactions import Interactions
+from anyview_recommenders.raw import Raw
+from anyview_recommenders.readers import SUFFIXES, read_frame, read_path
+from anyview_recommenders.source import InteractionSource
+from anyview_recommenders.splits import SplitName, joined, k_core, split
+from anyview_recommenders.tables import Columns
+
+Reading = dict[str, Any] | None
+"""A recipe's parameter `reading`: options of `open_interactions`, given on a command line as `--reading.split temporal`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """How a log becomes parts.
+
+    split: by default the given one where there is one, else temporal where there are times, else ratio. share, validation, seed: as in
+    `splits.split`. k_core: fewest interactions of a user and an item. min_rating: lower ratings are left out. behaviour: the only one
+    kept; "all" keeps them all.
+    """
+
+    split: SplitName | None = None
+    share: float = 0.8
+    validation: float = 0.1
+    seed: int = 0
+    k_core: int = 1
+    min_rating: float | None = None
+    behaviour: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.split is not None and self.split not in get_args(SplitName):
+            raise unknown("split", self.split, get_args(SplitName), look=", ".join(get_args(SplitName)))
+        for name in ("share", "validation", "seed", "k_core", "min_rating"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, int | float):
+                raise UserError(f"the option {name} of a log takes a number, and was given {value!r}; give one such as {name}=1")
+
+
+OPTIONS = tuple(field.name for kind in (Preparation, Columns) for field in fields(kind))
+
+
+def open_interactions(data: Any, **options: Any) -> Source:
+    """The log that a user's `data` means, filtered and split.
+
+    data: a source (returned as it is); a DataFrame; an `Interactions`; the path of a file or folder in a layout of `readers`; a name of
+    such under the data root; the name of a registered data set ("lastfm", "generated"). options: those of `Preparation` (split, share,
+    validation, seed, k_core, min_rating, behaviour) and of `Columns` (user, item, rating, time, behaviour_column, separator, layout).
+    Raises UserError for what cannot be read, is refused by the preparation, and for unknown options.
+
+    >>> open_interactions("generated").shape["users"]
+    600
+    >>> import pandas
+    >>> log = pandas.DataFrame({"customer": ["007", "Zoë"] * 3, "product": [1, 1, 2, 2, 3, 3], "ts": range(6)})
+    >>> source = open_interactions(log, user="customer", item="product", time="ts", validation=0)
+    >>> source.ids, source.split(0).name.rpartition(", ")[2]
+    (['007', 'Zoë', '1', '2', '3'], 'by time')
+    """
+    if isinstance(data, Source):
+        return data
+    for word in options:
+        if word not in OPTIONS:
+            kind = f"option of the data {str(data) if isinstance(data, str | Path) else 'given'!r}"
+            raise unknown(kind, word, OPTIONS, look="docs/recommenders.md")
+    if isinstance(data, Interactions):
+        return prepare(Raw(data, layout="given"), "given", options)
+    if not isinstance(data, str | Path):
+        return prepare(read_frame(data, of(Columns, options), "the table given"), "table", options)
+    path = find(data)
+    if path is None:
+        return _named(str(data), options)
+    source = prepare(read_path(path, of(Columns, options)), path.name.partition(".")[0], options)
+    source.place = place_of(data, path)
+    return source
+
+
+def prepare(raw: Raw, name: str, options: Mapping[str, Any]) -> InteractionSource:
+    """What was read, filtered and split."""
+    how: Preparation = of(Preparation, options)
+    log, validation, test = (None if part is None else _filtered(part, how, name) for part in (raw.log, raw.validation, raw.test))
+    assert log is not None
+    parted = validation is not None or test is not None
+    if how.k_core > 1:
+        if parted:
+            raise UserError(f"the data {name!r} is split already, and a filter by k_core would change its parts; leave k_core out")
+        log = k_core(log, how.k_core)
+    if parted and how.split not in (None, "given"):
+        log, validation, test, parted = joined([part for part in (log, validation, test) if part is not None]), None, None, False
+    kind = how.split or ("given" if parted else "ratio" if log.time is None else "temporal")
+    drawn = how.validation if validation is None else 0.0
+    parts = split(log, kind, share=how.share, validation=drawn, seed=how.seed, test=test)
+    if validation is not None:
+        parts = replace(parts, validation=validation)
+    return InteractionSource(name, parts, notes={"layout": raw.layout, **raw.notes})
+
+
+def of(kind: type, options: Mapping[str, Any]) -> Any:
+    """The options that a dataclass has, as one."""
+    return kind(**{field.name: options[field.name] for field in fields(kind) if options.get(field.name) is not None})
+
+
+def find(data: str | Path) -> Path | None:
+    """The file or folder that a path or name means; None for the name of a registered data set, and for one that nobody knows."""
+    from anyview.plugins import host
+
+    if str(data) in {name for component in host().components("datasets") for name in (component.name, component.full_name)}:
+        return None
+    path = Path(data).expanduser()
+    for place in (path, data_root() / path, data_root() / "recommenders" / path):
+        for ending in ("", *SUFFIXES):
+            if (found := place.with_name(place.name + ending)).exists():
+                return found
+    if len(path.parts) > 1 or path.suffix:
+        raise UserError(f"there is no file or folder {str(data)!r}, here or under the data root {str(data_root())!r}; check the path")
+    return None
+
+
+def _named(name: str, options: dict[str, Any]) -> Source:
+    from anyview.plugins import host
+
+    load = host().find("datasets", name, prefer="recommenders").load()
+    if not load.__module__.startswith("anyview_recommenders"):
+        raise UserError(f"the data set {name!r} is no log of interactions; `anyview list datasets recommenders` shows those that are")
+    source: Source = load(**options)
+    return source
+
+
+def _filtered(log: Interactions, how: Preparation, name: str) -> Interactions:
+    """The interactions with a rating that is high enough, and of the behaviour that is asked for."""
+    if how.min_rating is not None:
+        if log.rating is None:
+            raise UserError(f"ratings of at least {how.min_rating:g} were asked for, and {name!r} has none; leave min_rating out")
+        log = log.select(log.rating >= how.min_rating)
+    if how.behaviour in (None, "all"):
+        return log
+    if log.behaviour is not None:
+        if how.behaviour not in log.behaviours:
+            raise unknown(f"behaviour of {name!r}", how.behaviour, log.behaviours, look=f"{', '.join(log.behaviours)}")
+        return log.select(log.behaviour == log.behaviours.index(how.behaviour))
+    raise UserError(f"the behaviour {how.behaviour!r} was asked for, and {name!r} has no column of behaviours; leave it out")

@@ -1,0 +1,81 @@
+"""What recommenders descend: ranking of a user's items over others, and contrast of nodes, users and items apart.
+
+BPR: Rendle et al. 2009, arXiv 1205.2618. Contrast of the views of a node: Wu et al. 2021, arXiv 2010.10783 (SGL). Alignment and uniformity
+of users and items: Wang et al. 2022, arXiv 2206.12811 (DirectAU).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from anyview.objectives.align_uniform import uniformity
+from anyview.objectives.contrast import cross_entropy, log_sum_exp, unit
+from anyview.objectives.gram import full
+
+
+def bpr_loss(users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    """Mean of softplus(u·n - u·p): how far users' products with their items are from being above those with other items.
+
+    users, positives, negatives: (B, D), row b of each from one triple. All products equal gives log 2.
+
+    >>> round(float(bpr_loss(torch.zeros(3, 2), torch.ones(3, 2), torch.ones(3, 2)).exp()), 4)
+    2.0
+    """
+    users = full(users)
+    return softplus((users * (full(negatives) - full(positives))).sum(1)).mean()
+
+
+def squared_length(*rows: Tensor) -> Tensor:
+    """Half of the squared lengths of a batch's rows, each tensor (B, D), over B: the L2 term, to be taken of ego embeddings alone.
+
+    >>> float(squared_length(torch.ones(4, 2), 2 * torch.ones(4, 2)))
+    5.0
+    """
+    return torch.stack([full(part).square().sum() for part in rows]).sum() / (2 * len(rows[0]))
+
+
+def node_contrast(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+    """InfoNCE within a batch: cross-entropy of finding b's row m among all its rows by a's, from cosines; a mean over rows.
+
+    a, b: (M, D), row m of both from the same node, each node once, or its own copies are negatives. A single node gives 0.
+
+    >>> round(float(node_contrast(torch.ones(8, 4), torch.ones(8, 4), 0.2).exp()), 3)
+    8.0
+    """
+    return cross_entropy(unit(a, 1 / temperature), unit(b), targets=[0]).mean()
+
+
+def contrast_among(queries: Tensor, keys: Tensor, own: Tensor, temperature: float) -> Tensor:
+    """InfoNCE against all nodes, or all prototypes: cross-entropy of finding key own[m] among all keys by query m, from cosines; a mean.
+
+    queries: (M, D). keys: (K, D). own: (M,) int64, several queries may own one key. With many of both the M x K matrix is made in blocks.
+
+    >>> round(float(contrast_among(torch.ones(3, 4), torch.ones(8, 4), torch.tensor([5, 5, 0]), 0.2).exp()), 3)
+    8.0
+    """
+    return product_contrast(unit(queries, 1 / temperature), unit(keys), own)
+
+
+def product_contrast(queries: Tensor, keys: Tensor, own: Tensor, bound: float = torch.inf) -> Tensor:
+    """Mean over m of log(sum over k of exp(q_m · k)) - q_m · own key, by products as they are; arguments as in `contrast_among`.
+
+    bound: the product with the own key is clamped to -bound .. bound, as LightGCL does.
+
+    >>> round(float(product_contrast(torch.zeros(2, 3), torch.zeros(5, 3), torch.tensor([0, 1])).exp()), 3)
+    5.0
+    """
+    queries, keys = full(queries), full(keys)
+    with_own = (queries * keys[own]).sum(1)
+    return (log_sum_exp(queries, keys) - with_own.clamp(-bound, bound)).mean()
+
+
+def spread(users: Tensor, items: Tensor) -> Tensor:
+    """Mean uniformity of a batch's users (M, D) and of its items (K, D), each node once; a single node has no other and counts 0.
+
+    >>> float(spread(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.ones(3, 2)))
+    -4.0
+    """
+    parts = [uniformity(rows) if len(rows) > 1 else full(rows).sum() * 0 for rows in (users, items)]
+    return torch.stack(parts).mean()

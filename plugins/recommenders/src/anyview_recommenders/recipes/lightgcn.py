@@ -1,0 +1,73 @@
+"""LightGCN: embeddings of users and items, spread over the graph of their interactions, that rank what a user has above the rest.
+
+He, Deng, Wang, Li, Zhang, Wang. LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation. SIGIR 2020,
+arXiv 2002.02126. Without layers it is matrix factorisation (BPR-MF, Rendle et al. 2009).
+
+Where the log has a validation part, training ends when its ranking no longer gets better, and the best weights remain.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview_recommenders.catalogue import Catalogue
+from anyview_recommenders.datasets import Reading, open_interactions
+from anyview_recommenders.encoders import LightGraphConvolution, Pool
+from anyview_recommenders.evaluations import stop_early
+from anyview_recommenders.objectives import BPR
+from anyview_recommenders.views import Triples
+
+PRESETS = {
+    "generated": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
+    "lastfm": {"lr": 5e-3, "l2": 1e-3, "epochs": 300},
+    "demo": {"data": "generated"},
+}
+
+
+@recipe(presets=PRESETS, views=Triples)
+def lightgcn(
+    data: str = "lastfm",
+    *,
+    reading: Reading = None,
+    dim: int = 64,
+    layers: int = 3,
+    deviation: float = 0.1,
+    pool: Pool = "mean",
+    l2: float = 1e-4,
+    epochs: int = 1000,
+    batch_size: int = 2048,
+    lr: float = 1e-3,
+    look_every: int = 5,
+    patience: int = 5,
+) -> Recipe:
+    """LightGCN: embeddings spread over the graph of interactions (He et al., 2020, arXiv 2002.02126); with 0 layers BPR-MF.
+
+    Args:
+        data: a data set's name, or a file or folder of interactions
+        reading: how they are read, filtered and split; see the options of open_interactions
+        dim: width of the rows
+        layers: graph convolutions; 0 is matrix factorisation
+        deviation: of the normal distribution that embeddings start from
+        pool: rows are the mean of embeddings and layers, or their sum
+        l2: weight of half the squared lengths of a batch's embeddings
+        epochs: passes over the training interactions, at most
+        batch_size: interactions per step, over all devices
+        lr: Adam's learning rate
+        look_every: passes between two looks at the validation part
+        patience: looks without a better score after which training ends
+    """
+    source = open_interactions(data, **(reading or {}))
+    catalogue = Catalogue.of(source)
+    network = LightGraphConvolution(catalogue.train, dim, layers=layers, deviation=deviation, pool=pool)
+    stage = Stage(
+        tasks=[Task(Triples(catalogue.train), BPR(dim, l2=l2))],
+        encoder=network,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=functools.partial(torch.optim.Adam, lr=lr, fused=True),
+        early_stopping=stop_early(source, every=look_every, patience=patience),
+    )
+    return Recipe(source=source, stages=[stage], embedder=network)

@@ -1,0 +1,114 @@
+"""XSimGCL: one noisy pass for ranking and for contrast, between a node's last rows and one of its layers.
+
+Yu, Xia, Chen, Cui, Hung, Yin. XSimGCL: Towards Extremely Simple Graph Contrastive Learning for Recommendation. TKDE 2023, arXiv 2209.02544.
+
+Noise is added after every layer; ranking is learned on the noisy rows, and these have to be found, among those of the batch, by what one of
+the layers made of the same node. A step propagates once, as LightGCN's does. Recommendations are made without noise.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+from anyview.errors import UserError
+from anyview.objectives.objective import Losses, Needs, Objective, Step
+from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview_recommenders.batch_nodes import encode_batch, ranked
+from anyview_recommenders.catalogue import Catalogue
+from anyview_recommenders.datasets import Reading, open_interactions
+from anyview_recommenders.evaluations import stop_early
+from anyview_recommenders.losses import node_contrast
+from anyview_recommenders.noise import NoisyGraphConvolution, noisy
+from anyview_recommenders.views import Triples
+
+
+class XSimGCL(Objective):
+    """BPR on noisy rows, and InfoNCE between them and one of the noisy layers, for users and for items.
+
+    dim: width of the encoder's rows. layer: number of the layer that is contrasted, from 1; 0 are the embeddings. weight, temperature,
+    noise: as in SimGCL. l2: half the weight of the squared lengths of the embeddings of the batch's users and items, over the batch; those
+    of the negatives are left free, as the authors leave them. Raises UserError where the encoder has no such layer.
+    """
+
+    needs = Needs(views=0, roles=("triples",), couples_rows=True)
+    tags = ("contrastive",)
+
+    def __init__(
+        self, dim: int, *, layer: int = 1, weight: float = 0.2, temperature: float = 0.15, noise: float = 0.2, l2: float = 1e-4
+    ) -> None:
+        super().__init__()
+        self.layer, self.weight, self.temperature, self.noise, self.l2 = layer, weight, temperature, noise, l2
+
+    def forward(self, step: Step) -> Losses:
+        batch, users, items = encode_batch(step, **noisy(step.draws, self.noise))
+        terms = ranked(batch, self.l2, others=False)
+        found = []
+        for side in (users, items):
+            layers = side.layers or []
+            if not 0 <= self.layer < len(layers):
+                raise UserError(f"layer {self.layer} is to be contrasted, and the encoder has layers 0 to {len(layers) - 1}; choose one")
+            found.append(node_contrast(side.rows, layers[self.layer], self.temperature))
+        terms["contrast"] = self.weight * torch.stack(found).sum()
+        return terms
+
+
+PRESETS = {
+    "generated": {"lr": 5e-3, "l2": 1e-3, "weight": 0.1, "noise": 0.1, "temperature": 0.2, "epochs": 100},
+    "lastfm": {"lr": 5e-3, "l2": 1e-3, "weight": 0.1, "noise": 0.1, "temperature": 0.2, "epochs": 200},
+    "grid": {"data": "generated", "dim": 16, "epochs": 1},
+}
+
+
+@recipe(presets=PRESETS, views=Triples)
+def xsimgcl(
+    data: str = "lastfm",
+    *,
+    reading: Reading = None,
+    dim: int = 64,
+    layers: int = 3,
+    deviation: float = 0.1,
+    layer: int = 1,
+    weight: float = 0.2,
+    temperature: float = 0.15,
+    noise: float = 0.2,
+    l2: float = 1e-4,
+    epochs: int = 1000,
+    batch_size: int = 2048,
+    lr: float = 1e-3,
+    look_every: int = 5,
+    patience: int = 5,
+) -> Recipe:
+    """XSimGCL: one noisy pass, contrasted with one of its layers (Yu et al., 2023, arXiv 2209.02544).
+
+    Args:
+        data: a data set's name, or a file or folder of interactions
+        reading: how they are read, filtered and split; see the options of open_interactions
+        dim: width of the rows
+        layers: graph convolutions
+        deviation: of the normal distribution that embeddings start from
+        layer: number of the layer that is contrasted, from 1
+        weight: of the contrast
+        temperature: what cosines are divided by
+        noise: length of what is added to a node after each layer
+        l2: weight of half the squared lengths of a batch's embeddings
+        epochs: passes over the training interactions, at most
+        batch_size: interactions per step, over all devices
+        lr: Adam's learning rate
+        look_every: passes between two looks at the validation part
+        patience: looks without a better score after which training ends
+    """
+    source = open_interactions(data, **(reading or {}))
+    catalogue = Catalogue.of(source)
+    network = NoisyGraphConvolution(catalogue.train, dim, layers=layers, deviation=deviation)
+    objective = XSimGCL(dim, layer=layer, weight=weight, temperature=temperature, noise=noise, l2=l2)
+    stage = Stage(
+        tasks=[Task(Triples(catalogue.train), objective)],
+        encoder=network,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=functools.partial(torch.optim.Adam, lr=lr, fused=True),
+        early_stopping=stop_early(source, every=look_every, patience=patience),
+    )
+    return Recipe(source=source, stages=[stage], embedder=network)
