@@ -29,7 +29,8 @@ from anyview.monitor import Monitor
 from anyview.pretrainer import Pretrainer, StepInput
 from anyview.progress import ProgressLine
 from anyview.recipe import Recipe, Stage
-from anyview.run import Run, build, check_same, recipe_record
+from anyview.record import check_same, recipe_record
+from anyview.run import Run, build
 from anyview.stops import CheckpointClock, Stops
 from anyview.views.draws import Draws, derive_seed
 

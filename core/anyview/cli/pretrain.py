@@ -72,7 +72,7 @@ def _saved_record(flags: Sequence[str]) -> dict[str, Any]:
     if "data_root" in given:
         os.environ["ANYVIEW_DATA"] = str(Path(_value_of("--data-root", flags)).expanduser())
     if "config" in given:
-        from anyview.run import read_record
+        from anyview.record import read_record
 
         _, parameters, record = read_record(Path(_value_of("--config", flags)))
         return {**record, "parameters": parameters}
@@ -80,7 +80,7 @@ def _saved_record(flags: Sequence[str]) -> dict[str, Any]:
         if "out" not in given:
             raise UserError("--resume goes on with the run in a folder, and none was named; add --out FOLDER")
         from anyview.folder import RunFolder
-        from anyview.run import read_record
+        from anyview.record import read_record
 
         _, parameters, record = read_record(RunFolder.existing(_value_of("--out", flags)).recipe_file)
         return {**record, "parameters": parameters}
