@@ -13,7 +13,7 @@ from anyview.recipe import Stage, Task
 from anyview.testing import check_encoder, check_stage_rank_exact
 from anyview.testing.tiny import sgd
 from anyview.views.view import Mask, View
-from anyview_images.resnet import ResNet
+from anyview_images.resnet import Pointwise, ResNet
 from anyview_images.views import AugmentedPair
 
 from .conftest import batch_of, some_images
@@ -105,3 +105,10 @@ def test_masked_views_are_refused() -> None:
 def test_sizes_that_there_are_not_are_refused(options: dict[str, object], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         ResNet(3, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [(7, 8), (1, 1)])
+def test_a_pointwise_convolution_of_every_second_place_is_one_with_stride_2(size: tuple[int, int]) -> None:
+    ours = Pointwise(4, 8, step=2).double()
+    x = torch.rand(2, 4, *size, dtype=torch.float64)
+    torch.testing.assert_close(ours(x), torch.nn.functional.conv2d(x, ours.weight, stride=2))

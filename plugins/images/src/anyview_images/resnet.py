@@ -132,6 +132,24 @@ class Bottleneck(nn.Module):
         return (self.last_norm(self.inner(x)) + self.shortcut(x)).relu_()
 
 
+class Pointwise(nn.Conv2d):
+    """A 1 x 1 convolution of every `step`-th place in both directions: what one with that stride gives.
+
+    oneDNN's own kernels for strides write outside of their memory in the backward pass of few channels that lie last (torch 2.13, some x86
+    processors), which ends the process.
+
+    >>> Pointwise(4, 8, step=2)(torch.rand(1, 4, 5, 6)).shape
+    torch.Size([1, 8, 3, 3])
+    """
+
+    def __init__(self, inputs: int, outputs: int, step: int = 1) -> None:
+        super().__init__(inputs, outputs, 1, bias=False)
+        self.step = step
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input[..., :: self.step, :: self.step])
+
+
 def _stem(kind: Stem, channels: int, width: int) -> nn.Sequential:
     size, stride = (7, 2) if kind == "standard" else (3, 2 if kind == "strided" else 1)
     layers: list[nn.Module] = [_conv(channels, width, size, stride), BatchNorm(width), nn.ReLU(inplace=True)]
@@ -147,7 +165,7 @@ def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
     if inputs == outputs and stride == 1:
         return nn.Identity()
-    return nn.Sequential(_conv(inputs, outputs, 1, stride), BatchNorm(outputs))
+    return nn.Sequential(Pointwise(inputs, outputs, stride), BatchNorm(outputs))
 
 
 def _check(channels: int, depth: int, widths: tuple[int, ...]) -> None:
