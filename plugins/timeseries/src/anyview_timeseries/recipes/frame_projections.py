@@ -52,6 +52,7 @@ PAPER: dict[str, Any] = {
     "objective": FrameContrast,
     "batch_size": 1024,
     "epochs": 256,
+    "mapper_epochs": None,
     "lr": 1e-3,
     "weight_decay": 1e-6,
 }
