@@ -60,7 +60,7 @@ PRESETS = {
     "ieee_spc12": {**QUICK, "encoder": functools.partial(ResNet1d, dropout=0.0, stride=4), "mapper_epochs": 10},
     "uci_har_subset": {**QUICK, "epochs": 20},
     "chirps": {**QUICK, "batch_size": 128},
-    "demo": {"data": "chirps", "epochs": 12},
+    "demo": {"data": "chirps", "epochs": 40, "mapper_epochs": 5},
     "paper": PAPER,
     "grid": {
         "data": "chirps",
