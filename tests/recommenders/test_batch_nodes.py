@@ -3,9 +3,9 @@ from __future__ import annotations
 import torch
 
 from anyview.encoders.encoder import Encoding
-from anyview_recommenders.batch_nodes import all_nodes, encode_batch, encode_nodes, parts, ranked, select
+from anyview_recommenders.batch_nodes import all_nodes, encode_batch, encode_nodes, parts, select
 from anyview_recommenders.encoders import LightGraphConvolution
-from anyview_recommenders.objectives import BPR
+from anyview_recommenders.objectives import BPR, ranked
 
 from .plain import DIM, ITEMS, USERS, batch_nodes, small_log, step_of
 

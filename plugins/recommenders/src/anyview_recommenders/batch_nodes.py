@@ -15,11 +15,9 @@ from torch import Tensor
 
 from anyview.distributed import gather_rows
 from anyview.encoders.encoder import Encoding
-from anyview.objectives.objective import Losses, Step
+from anyview.objectives.objective import Step
 from anyview.views.view import View
 from anyview_recommenders.encoders import LightGraphConvolution
-from anyview_recommenders.losses import bpr_loss, squared_length
-from anyview_recommenders.objectives import embeddings, triples
 
 
 def unique_nodes(nodes: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,11 +67,3 @@ def select(encoding: Encoding, nodes: Tensor) -> Encoding:
     """The encoding of some nodes (M,), from that of all."""
     layers = [layer.index_select(0, nodes) for layer in encoding.layers or []]
     return replace(encoding, rows=encoding.rows.index_select(0, nodes), layers=layers)
-
-
-def ranked(encoding: Encoding, l2: float, *, others: bool = True) -> Losses:
-    """BPR of an encoding of triples, and `l2` times half the squared lengths of its embeddings; others: those of negatives too."""
-    terms = Losses(bpr=bpr_loss(*triples(encoding.rows)))
-    if l2:
-        terms["l2"] = l2 * squared_length(*triples(embeddings(encoding))[: 3 if others else 2])
-    return terms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -49,9 +50,14 @@ class LightGraphConvolution(Encoder):
         return Adjacency(self.users, *(self.get_buffer(part) for part in PARTS))
 
     def forward(self, view: View) -> Encoding:
-        nodes = view.data["nodes"]
-        layers = convolve(view.data.get("adjacency", self.adjacency), self.embedding, self.depth)
-        return Encoding(self.pooled(layers)[nodes], layers=[layer[nodes] for layer in layers] if self.training else None)
+        nodes, move = view.data["nodes"], self.after_layer(view)
+        layers = convolve(view.data.get("adjacency", self.adjacency), self.embedding, self.depth, move)
+        seen = [layer.index_select(0, nodes) for layer in layers] if self.training else None
+        return Encoding(self.pooled(layers).index_select(0, nodes), layers=seen)
+
+    def after_layer(self, view: View) -> Callable[[Tensor], Tensor] | None:
+        """What is done to the rows (N, D) of each layer before the next reads them; nothing here."""
+        return None
 
     def pooled(self, layers: list[Tensor]) -> Tensor:
         """The rows (N, D) of all nodes, from L + 1 layers (N, D)."""

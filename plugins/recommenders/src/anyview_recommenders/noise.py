@@ -7,18 +7,17 @@ arXiv 2112.08679.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from anyview.encoders.encoder import Encoding
 from anyview.errors import UserError
 from anyview.views.draws import Draws, derive_seed
 from anyview.views.view import View
 from anyview_recommenders.encoders import LightGraphConvolution
-from anyview_recommenders.graph_convolution import convolve
 
 
 class NoisyGraphConvolution(LightGraphConvolution):
@@ -39,14 +38,12 @@ class NoisyGraphConvolution(LightGraphConvolution):
             raise UserError(f"rows are the mean of the layers after the embeddings, and layers is {layers}; give at least one")
         super().__init__(matrix, dim, layers=layers, **options)
 
-    def forward(self, view: View) -> Encoding:
-        nodes, length, move = view.data["nodes"], view.data.get("noise", 0.0), None
-        if length:
-            generator = torch.Generator(self.embedding.device).manual_seed(view.data["seed"])
-            move = functools.partial(add_noise, length=length, generator=generator)
-        layers = convolve(view.data.get("adjacency", self.adjacency), self.embedding, self.depth, move)
-        seen = [layer.index_select(0, nodes) for layer in layers] if self.training else None
-        return Encoding(self.pooled(layers).index_select(0, nodes), layers=seen)
+    def after_layer(self, view: View) -> Callable[[Tensor], Tensor] | None:
+        length = view.data.get("noise", 0.0)
+        if not length:
+            return None
+        generator = torch.Generator(self.embedding.device).manual_seed(view.data["seed"])
+        return functools.partial(add_noise, length=length, generator=generator)
 
     def pooled(self, layers: list[Tensor]) -> Tensor:
         return super().pooled(layers[1:])

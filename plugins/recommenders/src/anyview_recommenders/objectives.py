@@ -33,11 +33,15 @@ class BPR(Objective):
         self.l2 = l2
 
     def forward(self, step: Step) -> Losses:
-        encoding = step.encode(step.set.role("triples")[0])
-        terms = Losses(bpr=bpr_loss(*triples(encoding.rows)))
-        if self.l2:
-            terms["l2"] = self.l2 * squared_length(*triples(embeddings(encoding)))
-        return terms
+        return ranked(step.encode(step.set.role("triples")[0]), self.l2)
+
+
+def ranked(encoding: Encoding, l2: float, *, others: bool = True) -> Losses:
+    """BPR of an encoding of triples, and `l2` times half the squared lengths of its embeddings; others: those of negatives too."""
+    terms = Losses(bpr=bpr_loss(*triples(encoding.rows)))
+    if l2:
+        terms["l2"] = l2 * squared_length(*triples(embeddings(encoding))[: 3 if others else 2])
+    return terms
 
 
 def triples(rows: Tensor) -> tuple[Tensor, ...]:

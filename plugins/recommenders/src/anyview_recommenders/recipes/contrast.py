@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import functools
 
-import torch
-
 from anyview.objectives.barlow_twins import BarlowTwins
 from anyview.objectives.objective import ObjectiveSlot
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Recipe, Task, recipe
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.encoders import LightGraphConvolution
-from anyview_recommenders.evaluations import stop_early
 from anyview_recommenders.node_views import BothSides, Corruption, NodePair
 from anyview_recommenders.noise import NoisyGraphConvolution
 from anyview_recommenders.objectives import BPR
+from anyview_recommenders.training import trained
 from anyview_recommenders.views import Triples
 
 PRESETS = {
@@ -74,12 +72,5 @@ def contrast(
     network = kind(catalogue.train, dim, layers=layers, deviation=deviation)
     views = NodePair(catalogue.train, corruption, amount, layers=layers)
     both = BothSides(functools.partial(objective, dim))
-    stage = Stage(
-        tasks=[Task(Triples(catalogue.train), BPR(dim, l2=l2)), Task(views, both, weight)],
-        encoder=network,
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer=functools.partial(torch.optim.Adam, lr=lr, fused=True),
-        early_stopping=stop_early(source, every=look_every, patience=patience),
-    )
-    return Recipe(source=source, stages=[stage], embedder=network)
+    tasks = [Task(Triples(catalogue.train), BPR(dim, l2=l2)), Task(views, both, weight)]
+    return trained(source, network, tasks, epochs, batch_size, lr, look_every, patience)

@@ -7,20 +7,16 @@ The encoder is LightGCN's, or with no layers matrix factorisation.
 
 from __future__ import annotations
 
-import functools
-
-import torch
-
 from anyview.objectives.align_uniform import alignment
 from anyview.objectives.objective import Losses, Needs, Objective, Step
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import encode_batch
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.encoders import LightGraphConvolution
-from anyview_recommenders.evaluations import stop_early
 from anyview_recommenders.losses import spread, squared_length
 from anyview_recommenders.objectives import embeddings, triples
+from anyview_recommenders.training import trained
 from anyview_recommenders.views import Triples
 
 
@@ -90,12 +86,5 @@ def direct_au(
     catalogue = Catalogue.of(source)
     network = LightGraphConvolution(catalogue.train, dim, layers=layers, deviation=deviation)
     objective = DirectAU(dim, uniformity=uniformity, l2=l2)
-    stage = Stage(
-        tasks=[Task(Triples(catalogue.train), objective)],
-        encoder=network,
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer=functools.partial(torch.optim.Adam, lr=lr, fused=True),
-        early_stopping=stop_early(source, every=look_every, patience=patience),
-    )
-    return Recipe(source=source, stages=[stage], embedder=network)
+    tasks = [Task(Triples(catalogue.train), objective)]
+    return trained(source, network, tasks, epochs, batch_size, lr, look_every, patience)

@@ -8,7 +8,6 @@ both kinds are sums over the layers and the embeddings. Contrast is taken by pro
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import torch
@@ -19,14 +18,15 @@ from torch import Tensor
 from anyview.encoders.encoder import Encoding
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Objective, Step
-from anyview.recipe import Recipe, Stage, Task, recipe
-from anyview_recommenders.batch_nodes import all_nodes, ranked, select, unique_nodes
+from anyview.recipe import Recipe, Task, recipe
+from anyview_recommenders.batch_nodes import all_nodes, select, unique_nodes
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.encoders import LightGraphConvolution
-from anyview_recommenders.evaluations import stop_early
 from anyview_recommenders.graph_convolution import Adjacency
 from anyview_recommenders.losses import product_contrast
+from anyview_recommenders.objectives import ranked
+from anyview_recommenders.training import trained
 from anyview_recommenders.views import Triples
 
 BOUND = 5.0
@@ -144,12 +144,5 @@ def lightgcl(
     catalogue = Catalogue.of(source)
     network = LightGraphConvolution(catalogue.train, dim, layers=layers, deviation=deviation, pool="sum")
     objective = LightGCL(dim, rank=rank, weight=weight, temperature=temperature, l2=l2)
-    stage = Stage(
-        tasks=[Task(Triples(catalogue.train), objective)],
-        encoder=network,
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer=functools.partial(torch.optim.Adam, lr=lr, fused=True),
-        early_stopping=stop_early(source, every=look_every, patience=patience),
-    )
-    return Recipe(source=source, stages=[stage], embedder=network)
+    tasks = [Task(Triples(catalogue.train), objective)]
+    return trained(source, network, tasks, epochs, batch_size, lr, look_every, patience)

@@ -8,16 +8,12 @@ Where the log has a validation part, training ends when its ranking no longer ge
 
 from __future__ import annotations
 
-import functools
-
-import torch
-
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Recipe, Task, recipe
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.encoders import LightGraphConvolution, Pool
-from anyview_recommenders.evaluations import stop_early
 from anyview_recommenders.objectives import BPR
+from anyview_recommenders.training import trained
 from anyview_recommenders.views import Triples
 
 PRESETS = {
@@ -62,12 +58,5 @@ def lightgcn(
     source = open_interactions(data, **(reading or {}))
     catalogue = Catalogue.of(source)
     network = LightGraphConvolution(catalogue.train, dim, layers=layers, deviation=deviation, pool=pool)
-    stage = Stage(
-        tasks=[Task(Triples(catalogue.train), BPR(dim, l2=l2))],
-        encoder=network,
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer=functools.partial(torch.optim.Adam, lr=lr, fused=True),
-        early_stopping=stop_early(source, every=look_every, patience=patience),
-    )
-    return Recipe(source=source, stages=[stage], embedder=network)
+    tasks = [Task(Triples(catalogue.train), BPR(dim, l2=l2))]
+    return trained(source, network, tasks, epochs, batch_size, lr, look_every, patience)

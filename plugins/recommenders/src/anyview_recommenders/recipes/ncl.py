@@ -9,7 +9,6 @@ sum over the batch and weigh by 1e-6 to 1e-8; here losses are means, with weight
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 
 import torch
@@ -18,13 +17,14 @@ from torch import Tensor
 
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Objective, Step
-from anyview.recipe import Recipe, Stage, Task, recipe
-from anyview_recommenders.batch_nodes import all_nodes, ranked, select, unique_nodes
+from anyview.recipe import Recipe, Task, recipe
+from anyview_recommenders.batch_nodes import all_nodes, select, unique_nodes
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.encoders import LightGraphConvolution
-from anyview_recommenders.evaluations import stop_early
 from anyview_recommenders.losses import contrast_among
+from anyview_recommenders.objectives import ranked
+from anyview_recommenders.training import trained
 from anyview_recommenders.views import Triples
 
 
@@ -176,12 +176,5 @@ def ncl(
         every=recluster,
         l2=l2,
     )
-    stage = Stage(
-        tasks=[Task(Triples(catalogue.train), objective)],
-        encoder=network,
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer=functools.partial(torch.optim.Adam, lr=lr, fused=True),
-        early_stopping=stop_early(source, every=look_every, patience=patience),
-    )
-    return Recipe(source=source, stages=[stage], embedder=network)
+    tasks = [Task(Triples(catalogue.train), objective)]
+    return trained(source, network, tasks, epochs, batch_size, lr, look_every, patience)

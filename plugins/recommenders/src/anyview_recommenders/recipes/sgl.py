@@ -9,7 +9,6 @@ its items, have to find each other among those of the batch.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,15 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from anyview.objectives.objective import Losses, Needs, Step
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import encode_nodes
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.encoders import LightGraphConvolution
-from anyview_recommenders.evaluations import stop_early
 from anyview_recommenders.graph_convolution import Adjacency, Drop, check_rate, drop
 from anyview_recommenders.losses import node_contrast
 from anyview_recommenders.objectives import BPR
+from anyview_recommenders.training import trained
 from anyview_recommenders.views import Triples
 
 
@@ -124,12 +123,5 @@ def sgl(
     catalogue = Catalogue.of(source)
     network = LightGraphConvolution(catalogue.train, dim, layers=layers, deviation=deviation)
     objective = SGL(dim, weight=weight, temperature=temperature, dropped=dropped, rate=rate, l2=l2)
-    stage = Stage(
-        tasks=[Task(Triples(catalogue.train), objective)],
-        encoder=network,
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer=functools.partial(torch.optim.Adam, lr=lr, fused=True),
-        early_stopping=stop_early(source, every=look_every, patience=patience),
-    )
-    return Recipe(source=source, stages=[stage], embedder=network)
+    tasks = [Task(Triples(catalogue.train), objective)]
+    return trained(source, network, tasks, epochs, batch_size, lr, look_every, patience)

@@ -9,19 +9,17 @@ items, two views that have to find each other among those of the batch. Rows lea
 
 from __future__ import annotations
 
-import functools
-
 import torch
 
 from anyview.objectives.objective import Losses, Needs, Step
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import encode_nodes
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
-from anyview_recommenders.evaluations import stop_early
 from anyview_recommenders.losses import node_contrast
 from anyview_recommenders.noise import NoisyGraphConvolution, noisy
 from anyview_recommenders.objectives import BPR
+from anyview_recommenders.training import trained
 from anyview_recommenders.views import Triples
 
 
@@ -97,12 +95,5 @@ def simgcl(
     catalogue = Catalogue.of(source)
     network = NoisyGraphConvolution(catalogue.train, dim, layers=layers, deviation=deviation)
     objective = SimGCL(dim, weight=weight, temperature=temperature, noise=noise, l2=l2)
-    stage = Stage(
-        tasks=[Task(Triples(catalogue.train), objective)],
-        encoder=network,
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer=functools.partial(torch.optim.Adam, lr=lr, fused=True),
-        early_stopping=stop_early(source, every=look_every, patience=patience),
-    )
-    return Recipe(source=source, stages=[stage], embedder=network)
+    tasks = [Task(Triples(catalogue.train), objective)]
+    return trained(source, network, tasks, epochs, batch_size, lr, look_every, patience)
