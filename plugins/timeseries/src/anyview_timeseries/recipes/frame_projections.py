@@ -57,7 +57,7 @@ PAPER: dict[str, Any] = {
     "weight_decay": 1e-6,
 }
 PRESETS = {
-    "ieee_spc12": {**QUICK, "encoder": functools.partial(ResNet1d, dropout=0.0, stride=4), "mapper_epochs": 10},
+    "ieee_spc12": {**QUICK, "encoder": functools.partial(ResNet1d, dropout=0.2, stride=4), "mapper_epochs": 10},
     "uci_har_subset": {**QUICK, "epochs": 20},
     "chirps": {**QUICK, "batch_size": 128},
     "demo": {"data": "chirps", "epochs": 40, "mapper_epochs": 5},

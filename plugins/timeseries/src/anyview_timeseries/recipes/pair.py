@@ -25,7 +25,7 @@ SMALL_BARLOW_TWINS = functools.partial(BarlowTwins, width=256, redundancy=1 / 25
 QUICK: dict[str, Any] = {"encoder": NARROW, "epochs": 40}
 PRESETS = {
     "chirps": {**QUICK, "batch_size": 128},
-    "ieee_spc12": {**QUICK, "encoder": functools.partial(ResNet1d, dropout=0.0, stride=4), "augmentation": "weak"},
+    "ieee_spc12": {**QUICK, "encoder": functools.partial(ResNet1d, dropout=0.2, stride=4), "augmentation": "weak"},
     "uci_har_subset": QUICK,
     "watch_exercises": QUICK,
     "grid": {
