@@ -11,20 +11,15 @@ processor seconds on one thread. Runs that are finished are kept.
 from __future__ import annotations
 
 import functools
-import json
-import multiprocessing
-import os
 import statistics
-import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from heart_rate import TIME, scored
-from study import show, spread, study_parser
+from study import Trial, make, show, spread, study_parser
 
 import anyview
 from anyview.evaluation.protocol import RANDOM, TRAINED
@@ -54,7 +49,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Trial:
+class Setting(Trial):
     """A setting and a seed."""
 
     setting: str
@@ -66,23 +61,22 @@ class Trial:
         """Where the run is kept; its scores lie beside it."""
         return self.out / f"{self.setting.replace(' ', '_').replace(',', '').replace('.', '')}-seed{self.seed}"
 
-    def result(self) -> dict[str, Any]:
-        """Errors by column, one for each of the people, and processor seconds; made when they are not there."""
-        torch.set_num_threads(1)
-        kept = self.folder.with_name(f"{self.folder.name}.json")
-        if not kept.exists():
-            source = shown_source()
-            recipe = frame_projections(source, preset="ieee_spc12", **SETTINGS[self.setting])
-            began = time.process_time()
-            run = anyview.pretrain(recipe, self.folder, seed=self.seed, overwrite=True)
-            seconds = time.process_time() - began
-            errors: dict[str, list[float]] = {}
-            for person in JUDGED:
-                hold_out(source, person, JUDGED)
-                for column, scores in scored(run, self.seed).items():
-                    errors.setdefault(column, []).append(scores["mae"])
-            kept.write_text(json.dumps({"seconds": seconds, "errors": errors}, indent=2))
-        return json.loads(kept.read_text())
+    def make(self) -> dict[str, Any]:
+        """Errors by column, one for each of the people, and processor seconds."""
+        source = shown_source()
+        recipe = frame_projections(source, preset="ieee_spc12", **SETTINGS[self.setting])
+        began = time.process_time()
+        run = anyview.pretrain(recipe, self.folder, seed=self.seed, overwrite=True)
+        seconds = time.process_time() - began
+        errors: dict[str, list[float]] = {}
+        for person in JUDGED:
+            hold_out(source, person, JUDGED)
+            for column, scores in scored(run, self.seed).items():
+                errors.setdefault(column, []).append(scores["mae"])
+        return {"seconds": seconds, "errors": errors}
+
+    def told(self, result: dict[str, Any]) -> str:
+        return ", ".join(f"{column} {statistics.fmean(result['errors'][column]):.2f} bpm" for column in (TRAINED, TIME, RANDOM))
 
 
 def shown_source() -> SeriesSource:
@@ -95,26 +89,14 @@ def shown_source() -> SeriesSource:
     return source
 
 
-def make(trials: list[Trial], jobs: int) -> dict[Trial, dict[str, Any]]:
-    """All results, `jobs` at a time."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    found = {}
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for trial, result in zip(trials, pool.map(Trial.result, trials), strict=True):
-            told = ", ".join(f"{column} {statistics.fmean(result['errors'][column]):.2f}" for column in (TRAINED, TIME, RANDOM))
-            print(f"{trial.folder.name}: {told} bpm, {result['seconds']:.0f} s", file=sys.stderr, flush=True)
-            found[trial] = result
-    return found
-
-
 def main() -> None:
     """Train what is missing; print the table."""
     parser = study_parser(__doc__, "runs/heart_rate_search")
     parser.set_defaults(seeds=[0])
     parser.add_argument("--only", nargs="+", default=list(SETTINGS), choices=list(SETTINGS), help="these settings alone")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    found = make([Trial(setting, seed, options.out) for setting in options.only for seed in options.seeds], options.jobs)
+    trials = [Setting(setting, seed, options.out) for setting in options.only for seed in options.seeds]
+    found = dict(zip(trials, make(trials, options.jobs), strict=True))
     columns = (TRAINED, TIME, RANDOM)
     lines = []
     for setting in options.only:
