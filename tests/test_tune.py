@@ -130,9 +130,9 @@ def test_ranges_that_cannot_be_are_refused(ranges: dict[str, str], sentence: str
 
 
 def test_a_recipe_s_ranges_are_checked_when_it_is_declared() -> None:
-    with pytest.raises(UserError, match="no parameter .in a range of pair. 'lrate'"):
+    with pytest.raises(UserError, match=r"no parameter .in a range of pair. .lrate."):
         anyview_recipe(lrate=Uniform(0, 1))
-    with pytest.raises(UserError, match="did you mean 'objective.redundancy'"):
+    with pytest.raises(UserError, match=r"did you mean 'objective.redundancy'"):
         anyview_recipe(**{"objective.redundance": Uniform(0, 1)})
     with pytest.raises(UserError, match="no parameter"):
         anyview_recipe(**{"objective.dim": Integers(1, 2)})
@@ -207,11 +207,14 @@ def test_a_killed_search_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
         time.sleep(0.2)
     process.kill()
     process.communicate()
-    with pytest.raises(ProcessLookupError):
-        for _ in range(600):
+    for _ in range(600):
+        try:
             os.killpg(process.pid, 0)
-            time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    pytest.fail("a trial outlived the search that had asked for it")
 
 
 def test_a_trial_that_fails_is_kept_with_its_sentence_and_ends_nothing(tmp_path: Path) -> None:
@@ -220,7 +223,7 @@ def test_a_trial_that_fails_is_kept_with_its_sentence_and_ends_nothing(tmp_path:
     assert "the gradient's largest norm must be above 0" in found.failed[0].error
     assert {one.trial.setting["clip"] for one in found.trials} <= {0.5, 1.0}
     only = {"lr": None, "noise": None, "weight_decay": None}
-    with pytest.raises(UserError, match="all 1 trials failed, the first because .*'loss.*|all 1 trials failed, the first because"):
+    with pytest.raises(UserError, match="all 1 trials failed, the first because"):
         tuned(tmp_path / "none", trials=1, ranges=only, clip=None, lr=1e30)
 
 
