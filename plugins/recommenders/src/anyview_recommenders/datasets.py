@@ -26,8 +26,8 @@ class Preparation:
     """How a log becomes parts.
 
     split: by default the given one where there is one, else temporal where there are times, else ratio. share, validation, seed: as in
-    `splits.split`. k_core: fewest interactions of a user and an item. min_rating: lower ratings are left out. behaviour: the only one
-    kept; "all" keeps them all.
+    `splits.split`; of data that brings a validation part, 0 makes it training too, and all else leaves it as it is. k_core: fewest
+    interactions of a user and an item. min_rating: lower ratings are left out. behaviour: the only one kept; "all" keeps them all.
     """
 
     split: SplitName | None = None
@@ -96,6 +96,8 @@ def prepare(raw: Raw, name: str, options: Mapping[str, Any]) -> InteractionSourc
         log = k_core(log, how.k_core)
     if parted and how.split not in (None, "given"):
         log, validation, test, parted = joined([part for part in (log, validation, test) if part is not None]), None, None, False
+    if validation is not None and how.validation == 0:
+        log, validation = joined([log, validation]), None
     kind = how.split or ("given" if parted else "ratio" if log.time is None else "temporal")
     drawn = how.validation if validation is None else 0.0
     parts = split(log, kind, share=how.share, validation=drawn, seed=how.seed, test=test)

@@ -37,6 +37,7 @@ class InteractionSource(Source):
     """
 
     protocols = ("ranking",)
+    all_training: Mapping[str, Any] | None = {"validation": 0}
 
     def __init__(self, name: str, parts: Parts, *, notes: Mapping[str, Any] | None = None) -> None:
         self.name, self.parts, self.notes = name, parts, dict(notes or {})
