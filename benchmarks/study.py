@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,7 +107,7 @@ def make(runs: Sequence[StudyRun], jobs: int) -> list[dict[str, Any]]:
     missing = [run for run in runs if not run.summary.exists()]
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for position, (run, result) in enumerate(zip(missing, pool.map(StudyRun.result, missing), strict=True), start=1):
+        for position, (run, result) in enumerate(zip(missing, pool.map(methodcaller("result"), missing), strict=True), start=1):
             told = ", ".join(f"{name} {mean_score(result, TRAINED, name):.1f}" for name in result["scores"][TRAINED])
             print(f"{position}/{len(missing)} {run.folder}: {told}, {result['seconds']:.0f} s", file=sys.stderr, flush=True)
     return [run.result() for run in runs]

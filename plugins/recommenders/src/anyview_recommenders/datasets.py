@@ -7,10 +7,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+
 from anyview.data.roots import data_root, place_of
 from anyview.data.source import Source
 from anyview.errors import UserError, unknown
-from anyview_recommenders.feature_tables import FeatureOptions, read_tables, side_features, with_new_items
+from anyview_recommenders.feature_tables import FeatureOptions, only_new, read_tables, side_features
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.raw import Raw
 from anyview_recommenders.readers import SUFFIXES, read_frame, read_path
@@ -57,8 +59,9 @@ def open_interactions(data: Any, **options: Any) -> Source:
 
     data: a source (returned as it is); a DataFrame; an `Interactions`; the path of a file or folder in a layout of `readers`; a name of
     such under the data root; the name of a registered data set ("lastfm", "generated"). options: those of `Preparation` (split, share,
-    validation, seed, k_core, min_rating, behaviour, train_share), of `Columns` (user, item, rating, time, behaviour_column, separator, layout) and of `FeatureOptions`
-    (features, item_features, user_features, categories, lists, numbers, left_out, between, least, longest, buckets, new_items).
+    validation, seed, k_core, min_rating, behaviour, train_share), of `Columns` (user, item, rating, time, behaviour_column, separator,
+    layout) and of `FeatureOptions` (features, item_features, user_features, categories, lists, numbers, left_out, between, least, longest,
+    buckets, new_items).
     Raises UserError for what cannot be read, is refused by the preparation, and for unknown options.
 
     >>> open_interactions("generated").shape["users"]
@@ -111,7 +114,7 @@ def prepare(raw: Raw, name: str, options: Mapping[str, Any], *, beside: Path | N
         return InteractionSource(name, parts, notes=notes)
     tables = read_tables(asked, raw.tables, of(Columns, options), beside)
     if asked.new_items and "item" in tables:
-        ids = with_new_items(parts.train.item_ids, tables["item"])
+        ids = np.concatenate([parts.train.item_ids, only_new(tables["item"], parts.train.item_ids).ids])
         parts = replace(parts, **{part: replace(getattr(parts, part), item_ids=ids) for part in ("train", "validation", "test")})
     side, noted = side_features(parts.train, tables, asked)
     return InteractionSource(name, parts, notes={**notes, **noted}, side=side)

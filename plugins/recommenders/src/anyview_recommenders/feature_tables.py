@@ -105,7 +105,7 @@ def read_table(data: Any, side: Side, named: str | None = None, beside: Path | N
     if raw.isna().any() or (raw == "").any():
         raise UserError(f"{what} has a row without an id in the column {column!r}; delete or correct it")
     if raw.duplicated().any():
-        raise UserError(f"{what} has two rows for the {side} {raw[raw.duplicated()].iloc[0]!r}, and one was expected; delete one")
+        raise UserError(f"{what} has two rows for the {side} {raw[raw.duplicated()].tolist()[0]!r}, and one was expected; delete one")
     texts = isinstance(data, str | Path) and Path(data).suffix.lower() != ".parquet"
     values = raw.astype(object).to_numpy() if raw.dtype.kind not in "iu" else raw.to_numpy()
     ids = of_strings(values.tolist()) if texts and raw.dtype.kind not in "iu" else of_one_kind(values, f"the column {column!r} of {what}")
@@ -209,12 +209,13 @@ def places_of(ids: np.ndarray, among: np.ndarray) -> np.ndarray:
     return pd.Index(among).get_indexer(pd.Index(ids)).astype(np.int64)
 
 
-def with_new_items(ids: np.ndarray, table: Table) -> np.ndarray:
-    """Ids (n,) of items, then those of a table that are not among them; raises UserError where one has integers and the other strings."""
-    new = table.ids[places_of(table.ids, ids) < 0]
-    if len(new) and new.dtype.kind != ids.dtype.kind:
-        raise UserError(f"{table.what} and the log write ids differently, such as {new[0]!r} and {ids[0]!r}; make them alike")
-    return np.concatenate([ids, new])
+def only_new(table: Table, ids: np.ndarray) -> Table:
+    """The rows of a table whose ids are not among others (n,); raises UserError where one has integers and the other strings."""
+    new = places_of(table.ids, ids) < 0
+    found = Table(table.ids[new], table.columns[new], table.what)
+    if len(found.ids) and found.ids.dtype.kind != ids.dtype.kind:
+        raise UserError(f"{table.what} and the log write ids differently, such as {found.ids[0]!r} and {ids[0]!r}; make them alike")
+    return found
 
 
 def _coded(name: str, kind: Kind, owners: np.ndarray, values: np.ndarray, count: int, options: FeatureOptions) -> Feature:

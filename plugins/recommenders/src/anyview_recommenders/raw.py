@@ -16,8 +16,8 @@ from anyview_recommenders.interactions import Interactions, numbered
 class Raw:
     """A log as it was read: users and items shared by its parts, each pair once a behaviour.
 
-    log: all of it, or its training part where test is there. layout: what kind of file it was. notes: what a user should know of it. tables: makes
-    the DataFrame of features that lies beside it, by "user" and "item".
+    log: all of it, or its training part where test is there. layout: what kind of file it was. notes: what a user should know of it.
+    tables: makes the DataFrame of features that lies beside it, by "user" and "item".
     """
 
     log: Interactions

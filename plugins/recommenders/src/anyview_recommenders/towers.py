@@ -41,11 +41,11 @@ class Tower(nn.Module):
 
     def __init__(self, features: Sequence[Feature], rows_of: Sequence[np.ndarray], width: int, hidden: int, dim: int) -> None:
         super().__init__()
-        self.names = [feature.name for feature in features]
-        lengths = torch.tensor([feature.longest for feature in features])
+        self.rows_of, self.longest = rows_of, [feature.longest for feature in features]
+        lengths = torch.tensor(self.longest)
         owner = torch.arange(len(features)).repeat_interleave(lengths)
         buffers = {
-            "rows": torch.from_numpy(padded_rows(features, rows_of)),
+            "rows": torch.from_numpy(self.padded(features)),
             "owner": owner,
             "several": torch.tensor([feature.several for feature in features])[owner],
             "begins": lengths.cumsum(0) - lengths,
@@ -65,7 +65,16 @@ class Tower(nn.Module):
             rows = rows.masked_fill(hidden[..., self.owner], NOTHING)
         if left_out is not None:
             rows = rows.masked_fill(left_out, NOTHING)
-        return self.network(self._means(table, rows, sparse=sparse))
+        return self.encode(table, rows, sparse=sparse)
+
+    def padded(self, features: Sequence[Feature]) -> np.ndarray:
+        """(n, S) int64, the rows of the table that n users or items show, whose features have the codes of the tower's own."""
+        return padded_rows(features, self.rows_of, self.longest)
+
+    def encode(self, table: Tensor, rows: Tensor, *, sparse: bool = False) -> Tensor:
+        """Rows (M, dim) of what shows the rows (M, S) of the table."""
+        encoded: Tensor = self.network(self._means(table, rows, sparse=sparse))
+        return encoded
 
     def _means(self, table: Tensor, rows: Tensor, *, sparse: bool) -> Tensor:
         """(M, k width): of each bag the mean of its embeddings; rows: (M, S) of the table."""
@@ -128,6 +137,10 @@ class TwoTowers(Encoder):
             return Encoding(self._users(data["users"], data.get("without")))
         return Encoding(self._items(data["items"], data.get("hidden"), data.get("dropped")))
 
+    def of_new_items(self, features: Sequence[Feature]) -> Tensor:
+        """Rows (R, D) of items outside of the catalogue, from their features; see `feature_tables.codes_of`."""
+        return unit(self.of_items.encode(self.table, torch.from_numpy(self.of_items.padded(features)).to(self.table.device)))
+
     def _nodes(self, nodes: Tensor) -> Tensor:
         are_users = nodes < self.users
         rows = torch.cat([self._users(nodes[are_users]), self._items(nodes[~are_users] - self.users)])
@@ -146,26 +159,26 @@ class TwoTowers(Encoder):
         return unit(self.of_items(self.table, items, hidden, left_out, sparse=self.sparse))
 
 
-def padded_rows(features: Sequence[Feature], rows_of: Sequence[np.ndarray]) -> np.ndarray:
+def padded_rows(features: Sequence[Feature], rows_of: Sequence[np.ndarray], longest: Sequence[int]) -> np.ndarray:
     """(n, S) int64: for n users or items the rows of the table that their values have, feature by feature, NOTHING after short bags.
 
+    longest: of each feature, how many values a bag may have.
+
     >>> words = Feature("words", "list", np.array([0, 2, 2, 3]), np.array([1, 2, 0]), size=3)
-    >>> padded_rows([words], [np.array([5, 6, 7])]).tolist()
+    >>> padded_rows([words], [np.array([5, 6, 7])], [2]).tolist()
     [[6, 7], [0, 0], [5, 0]]
     """
     parts = []
-    for feature, own in zip(features, rows_of, strict=True):
+    for feature, own, length in zip(features, rows_of, longest, strict=True):
         counts = np.diff(feature.starts)
         owners = np.repeat(np.arange(len(feature)), counts)
-        padded = np.full((len(feature), feature.longest), NOTHING, dtype=np.int64)
+        padded = np.full((len(feature), length), NOTHING, dtype=np.int64)
         padded[owners, np.arange(len(owners)) - feature.starts[owners]] = own[feature.codes]
         parts.append(padded)
     return np.concatenate(parts, axis=1)
 
 
-def table_rows(
-    side: SideFeatures, hash_size: int = 0, *, share_table: bool = False
-) -> tuple[list[np.ndarray], list[np.ndarray], int]:
+def table_rows(side: SideFeatures, hash_size: int = 0, *, share_table: bool = False) -> tuple[list[np.ndarray], list[np.ndarray], int]:
     """The row of one table that each code has, (size,) for each feature of users and of items, and how many rows the table has.
 
     hash_size, share_table: as in `TwoTowers`. Row 0 is nobody's. Raises UserError for a shared table without a size.

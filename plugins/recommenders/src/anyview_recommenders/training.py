@@ -29,7 +29,8 @@ def trained(
     """One stage in which an encoder learns the tasks and is kept as it ranked best.
 
     epochs: passes over the training interactions, at most. batch_size: interactions per step, over all devices. lr: constant.
-    optimizer: called with parameters and lr. look_every: passes between two looks at the validation part. patience: looks without a better score after which training ends.
+    optimizer: called with parameters and lr. look_every: passes between two looks at the validation part. patience: looks without a better
+    score after which training ends.
     """
     stage = Stage(
         tasks=tasks,

@@ -9,7 +9,6 @@ uniformly beside them, and two views of each have to find each other: one hides 
 
 from __future__ import annotations
 
-import functools
 from typing import Literal
 
 import numpy as np
