@@ -328,7 +328,7 @@ def test_two_processes_are_one(rows: int) -> None:
     check_stage_rank_exact(both_tasks, partial(batch, rows))  # type: ignore[arg-type]
 
 
-def test_sparse_gradients_and_hidden_features_are_the_same_on_two_processes() -> None:
+def test_hidden_features_are_the_same_on_two_processes() -> None:
     check_stage_rank_exact(partial(tiny_stage, softmax, partial(pairs, 0.3), encoder), batch)
 
 
