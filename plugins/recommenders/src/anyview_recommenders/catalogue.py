@@ -43,6 +43,12 @@ class Catalogue:
         found = {f"{name}_items": matrix.indices for name, matrix in matrices.items()}
         return {**packed("user_ids", self.user_ids), **packed("item_ids", self.item_ids), **starts, **found}
 
+    def with_items(self, ids: np.ndarray) -> Catalogue:
+        """The same with further items (n,) behind its own, which nobody has."""
+        shape = (self.users, self.items + len(ids))
+        matrices = (csr_matrix((own.data, own.indices, own.indptr), shape=shape) for own in (self.train, self.held_out))
+        return Catalogue(self.user_ids, np.concatenate([self.item_ids, ids]), *matrices)
+
     @property
     def users(self) -> int:
         """U."""

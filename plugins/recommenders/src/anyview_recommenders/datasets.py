@@ -7,14 +7,17 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+
 from anyview.data.roots import data_root, place_of
 from anyview.data.source import Source
 from anyview.errors import UserError, unknown
+from anyview_recommenders.feature_tables import FeatureOptions, only_new, read_tables, side_features
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.raw import Raw
 from anyview_recommenders.readers import SUFFIXES, read_frame, read_path
 from anyview_recommenders.source import InteractionSource
-from anyview_recommenders.splits import SplitName, joined, k_core, split
+from anyview_recommenders.splits import SplitName, joined, k_core, split, thin
 from anyview_recommenders.tables import Columns
 
 Reading = dict[str, Any] | None
@@ -28,6 +31,7 @@ class Preparation:
     split: by default the given one where there is one, else temporal where there are times, else ratio. share, validation, seed: as in
     `splits.split`; of data that brings a validation part, 0 makes it training too, and all else leaves it as it is. k_core: fewest
     interactions of a user and an item. min_rating: lower ratings are left out. behaviour: the only one kept; "all" keeps them all.
+    train_share: the share of the training interactions that is kept, drawn with `seed`, at least one a user.
     """
 
     split: SplitName | None = None
@@ -37,17 +41,18 @@ class Preparation:
     k_core: int = 1
     min_rating: float | None = None
     behaviour: str | None = None
+    train_share: float = 1.0
 
     def __post_init__(self) -> None:
         if self.split is not None and self.split not in get_args(SplitName):
             raise unknown("split", self.split, get_args(SplitName), look=", ".join(get_args(SplitName)))
-        for name in ("share", "validation", "seed", "k_core", "min_rating"):
+        for name in ("share", "validation", "seed", "k_core", "min_rating", "train_share"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, int | float):
                 raise UserError(f"the option {name} of a log takes a number, and was given {value!r}; give one such as {name}=1")
 
 
-OPTIONS = tuple(field.name for kind in (Preparation, Columns) for field in fields(kind))
+OPTIONS = tuple(field.name for kind in (Preparation, Columns, FeatureOptions) for field in fields(kind))
 
 
 def open_interactions(data: Any, **options: Any) -> Source:
@@ -55,7 +60,9 @@ def open_interactions(data: Any, **options: Any) -> Source:
 
     data: a source (returned as it is); a DataFrame; an `Interactions`; the path of a file or folder in a layout of `readers`; a name of
     such under the data root; the name of a registered data set ("lastfm", "generated"). options: those of `Preparation` (split, share,
-    validation, seed, k_core, min_rating, behaviour) and of `Columns` (user, item, rating, time, behaviour_column, separator, layout).
+    validation, seed, k_core, min_rating, behaviour, train_share), of `Columns` (user, item, rating, time, behaviour_column, separator,
+    layout) and of `FeatureOptions` (features, item_features, user_features, categories, lists, numbers, left_out, between, least, longest,
+    buckets, new_items).
     Raises UserError for what cannot be read, is refused by the preparation, and for unknown options.
 
     >>> open_interactions("generated").shape["users"]
@@ -79,13 +86,13 @@ def open_interactions(data: Any, **options: Any) -> Source:
     path = find(data)
     if path is None:
         return _named(str(data), options)
-    source = prepare(read_path(path, of(Columns, options)), path.name.partition(".")[0], options)
+    source = prepare(read_path(path, of(Columns, options)), path.name.partition(".")[0], options, beside=path)
     source.place = place_of(data, path)
     return source
 
 
-def prepare(raw: Raw, name: str, options: Mapping[str, Any]) -> InteractionSource:
-    """What was read, filtered and split."""
+def prepare(raw: Raw, name: str, options: Mapping[str, Any], *, beside: Path | None = None) -> InteractionSource:
+    """What was read, filtered and split, with features where they are asked for; beside: where it was read, and tables may lie."""
     how: Preparation = of(Preparation, options)
     log, validation, test = (None if part is None else _filtered(part, how, name) for part in (raw.log, raw.validation, raw.test))
     assert log is not None
@@ -103,7 +110,17 @@ def prepare(raw: Raw, name: str, options: Mapping[str, Any]) -> InteractionSourc
     parts = split(log, kind, share=how.share, validation=drawn, seed=how.seed, test=test)
     if validation is not None:
         parts = replace(parts, validation=validation)
-    return InteractionSource(name, parts, notes={"layout": raw.layout, **raw.notes})
+    parts = thin(parts, how.train_share, how.seed)
+    notes = {"layout": raw.layout, **raw.notes}
+    asked: FeatureOptions = of(FeatureOptions, options)
+    if not asked.wanted:
+        return InteractionSource(name, parts, notes=notes)
+    tables = read_tables(asked, raw.tables, of(Columns, options), beside)
+    if asked.new_items and "item" in tables:
+        ids = np.concatenate([parts.train.item_ids, only_new(tables["item"], parts.train.item_ids).ids])
+        parts = replace(parts, **{part: replace(getattr(parts, part), item_ids=ids) for part in ("train", "validation", "test")})
+    side, noted = side_features(parts.train, tables, asked)
+    return InteractionSource(name, parts, notes={**notes, **noted}, side=side)
 
 
 def of(kind: type, options: Mapping[str, Any]) -> Any:

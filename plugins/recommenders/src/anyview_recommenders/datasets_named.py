@@ -10,7 +10,7 @@ import numpy as np
 from anyview.data.roots import data_root
 from anyview.errors import UserError
 from anyview_recommenders.datasets import prepare
-from anyview_recommenders.generated import generate
+from anyview_recommenders.generated import generate, generate_with_features
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.raw import Raw, assemble
 from anyview_recommenders.readers import read_path
@@ -23,6 +23,13 @@ BEHAVIOURS = ("view", "cart", "buy")
 def generated(**options: Any) -> InteractionSource:
     """600 users with latent tastes and 400 items of power-law popularity, with times; needs no file."""
     return prepare(Raw(generate(), layout="generated"), "generated", options)
+
+
+def generated_features(**options: Any) -> InteractionSource:
+    """600 users and 500 items with features that say who likes what, most items used by a few; needs no file."""
+    log, items, users = generate_with_features()
+    raw = Raw(log, layout="generated", tables={"item": lambda: items, "user": lambda: users})
+    return prepare(raw, "generated-features", {"features": True, **options})
 
 
 def lastfm(**options: Any) -> InteractionSource:

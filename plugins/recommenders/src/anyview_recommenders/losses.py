@@ -7,11 +7,11 @@ of users and items: Wang et al. 2022, arXiv 2206.12811 (DirectAU).
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from anyview.objectives.align_uniform import uniformity
-from anyview.objectives.contrast import cross_entropy, log_sum_exp, unit
+from anyview.objectives.contrast import cross_entropy, in_blocks, log_sum_exp, part, products, unit
 from anyview.objectives.gram import full
 
 
@@ -79,3 +79,33 @@ def spread(users: Tensor, items: Tensor) -> Tensor:
     """
     parts = [uniformity(rows) if len(rows) > 1 else full(rows).sum() * 0 for rows in (users, items)]
     return torch.stack(parts).mean()
+
+
+def in_batch_softmax(
+    queries: Tensor, items: Tensor, temperature: float, *, log_chances: Tensor | None = None, excluded: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy of finding a query's own item among the items of the whole batch, from cosines over the temperature; a mean.
+
+    queries, items: (B, D), row b of both from one interaction. log_chances: (B,) log of how likely each item is to be in a batch, which is
+    subtracted from its logits (log Q), or items that are often there would pay for it. excluded: (B, B) bool, items that are no negatives
+    of a query; a query's own item always stays. With a large batch the B x B matrix is made in blocks.
+
+    Yi, Yang, Hong, Cheng, Heldt, Kumthekar, Zhao, Wei, Chi. Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations.
+    RecSys 2019.
+
+    >>> round(float(in_batch_softmax(torch.ones(8, 4), torch.ones(8, 4), 0.07).exp()), 3)
+    8.0
+    """
+    queries, items = unit(queries, 1 / temperature), unit(items)
+    own_item = torch.arange(len(items), device=items.device)
+
+    def losses(own: slice) -> Tensor:
+        logits = products(part(queries, own), items)
+        if log_chances is not None:
+            logits = logits - log_chances
+        if excluded is not None:
+            others = excluded[own] & (own_item[own, None] != own_item)
+            logits = logits.masked_fill(others, -torch.inf)
+        return nn.functional.cross_entropy(logits, part(own_item, own), reduction="none")
+
+    return in_blocks(losses, len(queries), len(items)).mean()

@@ -11,33 +11,35 @@ install = "anyview[recommenders]"
 @hookimpl
 def recipes() -> dict[str, str]:
     """Models, one file each."""
-    names = ("lightgcn", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "direct_au", "contrast")
+    names = ("lightgcn", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "direct_au", "contrast", "two_towers")
     return {name: f"anyview_recommenders.recipes.{name}:{name}" for name in names}
 
 
 @hookimpl
 def objectives() -> dict[str, str]:
-    """Objectives over users, their items and other items."""
-    return {"bpr": "anyview_recommenders.objectives:BPR"}
+    """Objectives over users, their items and other items, and over views of items."""
+    return {"bpr": "anyview_recommenders.objectives:BPR", "item_contrast": "anyview_recommenders.item_contrast:ItemContrast"}
 
 
 @hookimpl
 def encoders() -> dict[str, str]:
     """Encoders of users and items."""
-    return {"light_graph_convolution": "anyview_recommenders.encoders:LightGraphConvolution"}
+    names = {"light_graph_convolution": "encoders:LightGraphConvolution", "two_towers": "towers:TwoTowers"}
+    return {name: f"anyview_recommenders.{target}" for name, target in names.items()}
 
 
 @hookimpl
 def views() -> dict[str, str]:
     """What is shown of a batch of interactions."""
-    return {"triples": "anyview_recommenders.views:Triples"}
+    names = {"triples": "views:Triples", "users_with_items": "feature_views:UsersWithItems", "item_pair": "feature_views:ItemPair"}
+    return {name: f"anyview_recommenders.{target}" for name, target in names.items()}
 
 
 @hookimpl
 def datasets() -> dict[str, str]:
     """Logs by name; a path to the user's own works everywhere as well."""
     names = {"generated": "generated", "lastfm": "lastfm", "ml-latest-small": "ml_latest_small"}
-    names |= {"amazon-beauty": "amazon_beauty", "retail_rocket": "retail_rocket"}
+    names |= {"generated-features": "generated_features", "amazon-beauty": "amazon_beauty", "retail_rocket": "retail_rocket"}
     return {name: f"anyview_recommenders.datasets_named:{function}" for name, function in names.items()}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ class Raw:
     """A log as it was read: users and items shared by its parts, each pair once a behaviour.
 
     log: all of it, or its training part where test is there. layout: what kind of file it was. notes: what a user should know of it.
+    tables: makes the DataFrame of features that lies beside it, by "user" and "item".
     """
 
     log: Interactions
@@ -24,6 +25,7 @@ class Raw:
     validation: Interactions | None = None
     test: Interactions | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    tables: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
 
 
 def assemble(layout: str, *parts: Interactions | None, notes: dict[str, Any] | None = None, what: str = "the data") -> Raw:

@@ -18,6 +18,7 @@ from anyview.errors import UserError
 from anyview.views.draws import derive_seed
 from anyview.views.view import View
 from anyview_recommenders.catalogue import Catalogue, packed
+from anyview_recommenders.features import SideFeatures
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.splits import Parts
 
@@ -30,7 +31,8 @@ class InteractionSource(Source):
 
     Samples, and the rows of an embedding, are nodes: users 0 .. U - 1, then items U .. U + I - 1; `ids` are their original ids in that
     order (as strings where one kind has integers and the other strings). A batch is of training interactions: data {"user": (b,), "item":
-    (b,)} positions, and its index counts interactions. notes: further facts for `describe`.
+    (b,)} positions, and its index counts interactions. notes: further facts for `describe`. side: features of users and items, None where
+    nobody asked for any.
 
     An epoch is a fresh order of the training interactions, cut into batches whose sizes differ by at most one. Users who have every item of
     the catalogue are left out of it, because nothing is left that they could prefer less. Raises UserError where no interaction is left.
@@ -39,8 +41,8 @@ class InteractionSource(Source):
     protocols = ("ranking",)
     all_training: Mapping[str, Any] | None = {"validation": 0}
 
-    def __init__(self, name: str, parts: Parts, *, notes: Mapping[str, Any] | None = None) -> None:
-        self.name, self.parts, self.notes = name, parts, dict(notes or {})
+    def __init__(self, name: str, parts: Parts, *, notes: Mapping[str, Any] | None = None, side: SideFeatures | None = None) -> None:
+        self.name, self.parts, self.notes, self.side = name, parts, dict(notes or {}), side
         train = parts.train
         self.shape = {"users": train.users, "items": train.items, "interactions": len(train)}
         kinds = {train.user_ids.dtype.kind, train.item_ids.dtype.kind}
@@ -109,7 +111,10 @@ class InteractionSource(Source):
         return Split(*numbers, name=self.parts.name)
 
     def keeps(self) -> Mapping[str, np.ndarray]:
-        return self.catalogue.arrays()
+        return {**self.catalogue.arrays(), **self._side_arrays()}
+
+    def _side_arrays(self) -> Mapping[str, np.ndarray]:
+        return {} if self.side is None else self.side.arrays()
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -122,10 +127,12 @@ class InteractionSource(Source):
     def fingerprint(self) -> str:
         train = self.parts.train
         ids = [*packed("users", train.user_ids).values(), *packed("items", train.item_ids).values()]
-        return fingerprint(*ids, *(array for part in self.parts.all for array in _positions(part)))
+        of_parts = (array for part in self.parts.all for array in _positions(part))
+        return fingerprint(*ids, *of_parts, *self._side_arrays().values())
 
     def describe(self) -> dict[str, Any]:
-        return {"name": self.name, **self.parts.whole().summary(), **self.parts.facts(), **self.notes}
+        facts = {} if self.side is None else self.side.facts()
+        return {"name": self.name, **self.parts.whole().summary(), **self.parts.facts(), **self.notes, **facts}
 
 
 def all_nodes(count: int) -> View:
