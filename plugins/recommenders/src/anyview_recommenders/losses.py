@@ -66,9 +66,14 @@ def product_contrast(queries: Tensor, keys: Tensor, own: Tensor, bound: float = 
     >>> round(float(product_contrast(torch.zeros(2, 3), torch.zeros(5, 3), torch.tensor([0, 1])).exp()), 3)
     5.0
     """
+    return product_losses(queries, keys, own, bound).mean()
+
+
+def product_losses(queries: Tensor, keys: Tensor, own: Tensor, bound: float = torch.inf) -> Tensor:
+    """The summands of `product_contrast`, (M,)."""
     queries, keys = full(queries), full(keys)
     with_own = (queries * keys[own]).sum(1)
-    return (log_sum_exp(queries, keys) - with_own.clamp(-bound, bound)).mean()
+    return log_sum_exp(queries, keys) - with_own.clamp(-bound, bound)
 
 
 def spread(users: Tensor, items: Tensor) -> Tensor:

@@ -6,37 +6,42 @@ from anyview.plugins import hookimpl
 
 api = 1
 install = "anyview[recommenders]"
+TRANSFORMERS = {"item_transformer": "ItemTransformer", "cloze_transformer": "ClozeTransformer"}
+SEQUENCE_VIEWS = {"next_items": "NextItems", "cloze": "Cloze", "augmented_sequences": "Augmented"}
 
 
 @hookimpl
 def recipes() -> dict[str, str]:
     """Models, one file each."""
     names = ("lightgcn", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "direct_au", "contrast")
+    names += ("sasrec", "bert4rec", "cl4srec", "duorec")
     return {name: f"anyview_recommenders.recipes.{name}:{name}" for name in names}
 
 
 @hookimpl
 def objectives() -> dict[str, str]:
-    """Objectives over users, their items and other items."""
-    return {"bpr": "anyview_recommenders.objectives:BPR"}
+    """Objectives over users, their items and other items, and over what comes next in a sequence."""
+    return {"bpr": "anyview_recommenders.objectives:BPR", "next_item": "anyview_recommenders.next_item:NextItem"}
 
 
 @hookimpl
 def encoders() -> dict[str, str]:
-    """Encoders of users and items."""
-    return {"light_graph_convolution": "anyview_recommenders.encoders:LightGraphConvolution"}
+    """Encoders of users and items, and of sequences of items."""
+    sequences = {name: f"anyview_recommenders.sequence_encoders:{kind}" for name, kind in TRANSFORMERS.items()}
+    return {"light_graph_convolution": "anyview_recommenders.encoders:LightGraphConvolution", **sequences}
 
 
 @hookimpl
 def views() -> dict[str, str]:
-    """What is shown of a batch of interactions."""
-    return {"triples": "anyview_recommenders.views:Triples"}
+    """What is shown of a batch of interactions, or of sequences."""
+    sequences = {name: f"anyview_recommenders.sequence_views:{kind}" for name, kind in SEQUENCE_VIEWS.items()}
+    return {"triples": "anyview_recommenders.views:Triples", **sequences}
 
 
 @hookimpl
 def datasets() -> dict[str, str]:
     """Logs by name; a path to the user's own works everywhere as well."""
-    names = {"generated": "generated", "lastfm": "lastfm", "ml-latest-small": "ml_latest_small"}
+    names = {"generated": "generated", "generated-walks": "generated_walks", "lastfm": "lastfm", "ml-latest-small": "ml_latest_small"}
     names |= {"amazon-beauty": "amazon_beauty", "retail_rocket": "retail_rocket"}
     return {name: f"anyview_recommenders.datasets_named:{function}" for name, function in names.items()}
 

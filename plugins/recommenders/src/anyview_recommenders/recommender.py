@@ -33,14 +33,14 @@ class Recommendations:
 class Recommender:
     """Recommends items that a user is not known to have, in training or outside of it.
 
-    run: a run of a recipe of this plugin. device: that rows are made and scored on. Raises UserError for a run on other data.
+    run: a run of a recipe of this plugin; an encoder of sequences reads all that a user is known to have done. device: that rows are made and scored on. Raises UserError for a run on other data.
     """
 
     def __init__(self, run: Run, *, device: str = "auto") -> None:
         self.catalogue = Catalogue.of(run.recipe.source)
         place = choose_device(device)
         with frozen(run.embedder, place):
-            self.scorer = scorer_of(run.embedder, self.catalogue.users, self.catalogue.items)
+            self.scorer = scorer_of(run.embedder, self.catalogue)
         self.popular = popularity(self.catalogue.train)
 
     def recommend(self, users: Sequence[str | int] | None = None, k: int = 20, *, memory: int = MEMORY) -> Iterator[Recommendations]:

@@ -117,10 +117,10 @@ def _held_out(log: Interactions, how: SplitName, share: float, seed: int) -> np.
     if how == "global_time":
         return _latest(log, share)
     if how == "leave_one_out":
-        place, count = _places(log, _when(log))
+        place, count = _places(log, when(log))
         return (place == count - 1) & (count > 1)
     random = np.random.default_rng(seed)
-    place, count = _places(log, random.permutation(len(log)) if how == "ratio" or log.time is None else _when(log))
+    place, count = _places(log, random.permutation(len(log)) if how == "ratio" or log.time is None else when(log))
     late = place >= np.maximum(1, np.floor(share * count + 1e-9))
     if how != "by_user":
         return late
@@ -136,7 +136,7 @@ def _validation(log: Interactions, how: SplitName, share: float, seed: int) -> n
     if how == "global_time":
         return _latest(log, 1 - share)
     drawn = how == "ratio" or (how != "leave_one_out" and log.time is None)
-    place, count = _places(log, np.random.default_rng([seed, 1]).permutation(len(log)) if drawn else _when(log))
+    place, count = _places(log, np.random.default_rng([seed, 1]).permutation(len(log)) if drawn else when(log))
     size = np.ones(len(log)) if how == "leave_one_out" else np.floor(share * count + 0.5)
     return place >= np.maximum(1, count - size)
 
@@ -148,7 +148,7 @@ def _latest(log: Interactions, share: float) -> np.ndarray:
     return log.time >= moment
 
 
-def _when(log: Interactions) -> np.ndarray:
+def when(log: Interactions) -> np.ndarray:
     """(n,) numbers that rise with time, and with the item's id where times are equal; the log's order where it has no times."""
     if log.time is None:
         return np.arange(len(log))
