@@ -26,7 +26,7 @@ def generated(**options: Any) -> InteractionSource:
 
 
 def generated_walks(**options: Any) -> InteractionSource:
-    """1,000 users who walk from item to item among 200, in order; the last of each user's is test, the one before validation; needs no file."""
+    """1,000 users who walk from item to item among 200; the last of each user's is test, the one before validation; needs no file."""
     return prepare(Raw(walk().log, layout="generated"), "generated-walks", {"split": "leave_one_out", **options})
 
 

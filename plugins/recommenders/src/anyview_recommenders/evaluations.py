@@ -21,8 +21,8 @@ from anyview.evaluation.protocol_data import ProtocolData
 from anyview_recommenders.baselines.als import als
 from anyview_recommenders.baselines.ease import ease
 from anyview_recommenders.baselines.item_knn import item_knn
-from anyview_recommenders.baselines.popularity import popularity
 from anyview_recommenders.baselines.markov import transitions
+from anyview_recommenders.baselines.popularity import popularity
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.histories import PartName
 from anyview_recommenders.ranking import HEAD, MEMORY, rank
@@ -59,7 +59,7 @@ def _of_training(make: Callable[[csr_matrix], Scorer]) -> Callable[[InteractionS
 
 
 def markov_of(source: InteractionSource, part: Part) -> Scorer | None:
-    """First-order Markov: transitions of the training part, after the last item before the part that is ranked; None for a log without order."""
+    """First-order Markov: transitions of the training part, after the last item before the ranked part; None for a log without order."""
     histories = source.catalogue.histories
     if histories is None:
         return None
@@ -120,9 +120,9 @@ def ranking(
     Every item of the catalogue is a candidate; those in the user's training part, and for the test part in the validation part, are left
     out. Equal scores rank the smaller position first. Users count who have an item in `part`, and something in training unless `cold`.
     recall and ndcg also of the `head` of the catalogue (its most popular items) and of the tail alone; coverage: share of the catalogue in
-    any list; popularity: mean training count of what is listed. An encoder of sequences reads what a user did before `part`. Baselines are fitted to the training part at settings of their own, which
-    were not tuned to the data. memory: bytes of scores at once, of which a few copies are made.
-    Raises UserError for data that is no log, and for an empty part.
+    any list; popularity: mean training count of what is listed. An encoder of sequences reads what a user did before `part`. Baselines are
+    fitted to the training part at settings of their own, which were not tuned to the data. memory: bytes of scores at once, of which a few
+    copies are made. Raises UserError for data that is no log, and for an empty part.
     """
     source, users = _log(data), _log(data).shape["users"]
     shown = source.ranked_on(part)

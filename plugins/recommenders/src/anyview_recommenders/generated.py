@@ -59,9 +59,9 @@ def walk(
 ) -> Walks:
     """A log of `users` users and `items` items in order of time, in which what comes next follows from what came before.
 
-    Items have each an interest, and three that they lead to, with chances 0.6, 0.3 and 0.1: two of the same interest and one of any. At each
-    step a user follows the last item with the chance `follow`, the one before it with `remember`, and takes else any item of the interest
-    that they have, which changes to another with the chance `drift`. What they have had is left out. Walks have as many items as a
+    Items have each an interest, and three that they lead to, with chances 0.6, 0.3 and 0.1: two of the same interest and one of any. At
+    each step a user follows the last item with the chance `follow`, the one before it with `remember`, and takes else any item of the
+    interest that they have, which changes to another with the chance `drift`. What they have had is left out. Walks have as many items as a
     log-normal number around `median` says, at least 4 and at most a quarter of all. An item a day; items that nobody met are left out.
 
     A model that reads the last item alone knows half of what leads on, and one that reads two or more nearly all: `chances` says what could

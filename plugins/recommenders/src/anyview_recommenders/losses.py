@@ -7,11 +7,11 @@ of users and items: Wang et al. 2022, arXiv 2206.12811 (DirectAU).
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from anyview.objectives.align_uniform import uniformity
-from anyview.objectives.contrast import cross_entropy, log_sum_exp, unit
+from anyview.objectives.contrast import cross_entropy, in_blocks, log_sum_exp, products, unit
 from anyview.objectives.gram import full
 
 
@@ -84,3 +84,27 @@ def spread(users: Tensor, items: Tensor) -> Tensor:
     """
     parts = [uniformity(rows) if len(rows) > 1 else full(rows).sum() * 0 for rows in (users, items)]
     return torch.stack(parts).mean()
+
+
+def view_contrast(a: Tensor, b: Tensor, temperature: float = 1.0, groups: Tensor | None = None) -> Tensor:
+    """NT-Xent of two views by products as they are: cross-entropy of finding a row's other view among all others of both, a mean over 2M.
+
+    a, b: (M, D), row m of both from the same sequence. groups: (M,) int64; rows of one group are no negatives of each other. A single
+    sequence gives 0. With cosines in the place of products it is `simclr_loss`.
+
+    >>> round(float(view_contrast(torch.ones(8, 4), torch.ones(8, 4)).exp()), 3)
+    15.0
+    """
+    rows, count = torch.cat([full(a), full(b)]), len(a)
+    if groups is None:
+        return cross_entropy(rows / temperature, rows, targets=[count, -count], apart=[0]).mean()
+    group, places = groups.repeat(2), torch.arange(2 * count, device=a.device)
+    own = places.roll(count)
+
+    def losses(part: slice) -> Tensor:
+        hidden = (group[part, None] == group) & (places != own[part, None])
+        return nn.functional.cross_entropy(
+            (products(rows[part], rows) / temperature).masked_fill(hidden, -torch.inf), own[part], reduction="none"
+        )
+
+    return in_blocks(losses, 2 * count, 2 * count).mean()

@@ -33,7 +33,8 @@ class Recommendations:
 class Recommender:
     """Recommends items that a user is not known to have, in training or outside of it.
 
-    run: a run of a recipe of this plugin; an encoder of sequences reads all that a user is known to have done. device: that rows are made and scored on. Raises UserError for a run on other data.
+    run: a run of a recipe of this plugin; an encoder of sequences reads all that a user is known to have done. device: that rows are made
+    and scored on. Raises UserError for a run on other data.
     """
 
     def __init__(self, run: Run, *, device: str = "auto") -> None:

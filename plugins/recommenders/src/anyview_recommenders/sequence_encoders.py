@@ -1,7 +1,7 @@
 """Encoders of sequences of items: a transformer whose last state says what comes next, by products with the items' own embeddings.
 
-Kang, McAuley. Self-Attentive Sequential Recommendation. ICDM 2018, arXiv 1808.09781 (SASRec). Sun et al. BERT4Rec: Sequential Recommendation
-with Bidirectional Encoder Representations from Transformer. CIKM 2019, arXiv 1904.06690.
+Kang, McAuley. Self-Attentive Sequential Recommendation. ICDM 2018, arXiv 1808.09781 (SASRec). Sun et al. BERT4Rec: Sequential
+Recommendation with Bidirectional Encoder Representations from Transformer. CIKM 2019, arXiv 1904.06690.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ DEVIATION = 0.02
 class ItemTransformer(Encoder):
     """An embedding of each item, and a transformer over a sequence of them in which no item reads a later one.
 
-    items: I. dim: D. length: L, the most recent items that are read. depth, heads: of the blocks. drop: the share of embeddings, and of what
-    the blocks add, that is left out in training.
+    items: I. dim: D. length: L, the most recent items that are read. depth, heads: of the blocks. drop: the share of embeddings, and of
+    what the blocks add, that is left out in training.
 
     It reads views whose data has "sequence", (B, N) int64 with zeros to the left and item i as i + 1, of which a mask (B, N) may show a
-    learned token; places are counted from the right end, so zeros more or less change nothing. `tokens` are the states (B, N, D), zero where
-    a sequence is padded, and rows the last ones. Of a view whose data has "items" (M,) rows are their embeddings. The score of an item after
-    a sequence is the product of their rows.
+    learned token; places are counted from the right end, so zeros more or less change nothing. `tokens` are the states (B, N, D), zero
+    where a sequence is padded, and rows the last ones. Of a view whose data has "items" (M,) rows are their embeddings. The score of an
+    item after a sequence is the product of their rows.
 
     >>> encoder = ItemTransformer(9, dim=4, length=3)
     >>> encoder(View({"sequence": torch.tensor([[0, 2, 5]])})).tokens.shape, encoder(View({"items": torch.arange(9)})).rows.shape

@@ -41,12 +41,14 @@ class SequenceSource(InteractionSource):
         self.reads: PartName = "validation"
         self.train_rows = (self.training.counts >= SHORTEST).nonzero().flatten()
         if not len(self.train_rows):
-            raise UserError(f"no user of {name!r} has {SHORTEST} training items, and what comes next is learned from those; give longer ones")
+            raise UserError(
+                f"no user of {name!r} has {SHORTEST} training items, and what comes next is learned from those; give longer ones"
+            )
 
     @classmethod
     def of(cls, source: Source, length: int) -> Source:
         """A log as sequences; a source that is no log, such as an outline, as it is."""
-        if isinstance(source, cls) and source.length == length or not isinstance(source, InteractionSource):
+        if (isinstance(source, cls) and source.length == length) or not isinstance(source, InteractionSource):
             return source
         made = cls(source.name, source.parts, length=length, notes=source.notes)
         made.place = source.place
@@ -93,4 +95,7 @@ class SequenceSource(InteractionSource):
     def describe(self) -> dict[str, Any]:
         longest = int(self.training.counts.max())
         shown = f"the latest {self.length} of each user's items" if longest > self.length else "all of each user's items"
-        return {**super().describe(), "sequences": f"{len(self._users):,} of {SHORTEST} training items or more, up to {longest}; read are {shown}"}
+        return {
+            **super().describe(),
+            "sequences": f"{len(self._users):,} of {SHORTEST} training items or more, up to {longest}; read are {shown}",
+        }

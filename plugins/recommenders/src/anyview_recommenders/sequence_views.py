@@ -62,9 +62,9 @@ class Cloze(ViewMaker):
 class Augmented(ViewMaker):
     """Two views of each sequence, each cropped, masked or put out of order; never the same way twice where there are two ways.
 
-    crop: share of the items that a crop keeps, a block of them. mask: share of the items that show a mask token. reorder: share of the items
-    that are shuffled, a block of them. Shares are rounded down; a crop keeps an item. A sequence of one item stays what it is. operations:
-    of which each sequence draws two. Raises UserError for shares outside [0, 1], unknown operations and none.
+    crop: share of the items that a crop keeps, a block of them. mask: share of the items that show a mask token. reorder: share of the
+    items that are shuffled, a block of them. Shares are rounded down; a crop keeps an item. A sequence of one item stays what it is.
+    operations: of which each sequence draws two. Raises UserError for shares outside [0, 1], unknown operations and none.
 
     Xie et al. Contrastive Learning for Sequential Recommendation. ICDE 2022, arXiv 2010.14395 (CL4SRec).
     """
@@ -99,7 +99,9 @@ class Augmented(ViewMaker):
             if name == "mask":
                 hidden = own & masked(sequence, self.shares[name], noise)
             else:
-                moved = cropped(sequence, self.shares[name], place) if name == "crop" else reordered(sequence, self.shares[name], place, noise)
+                moved = (
+                    cropped(sequence, self.shares[name], place) if name == "crop" else reordered(sequence, self.shares[name], place, noise)
+                )
                 shown = torch.where(own, moved, shown)
         return View({"sequence": shown}, mask=Mask(hidden), index=batch.index)
 

@@ -95,7 +95,7 @@ class InteractionSource(Source):
     def clean(self, batch_size: int = 1024) -> Iterable[View]:
         return self.catalogue.clean(batch_size)
 
-    def ranked_on(self, part: Literal["test", "validation"]) -> InteractionSource:  # noqa: ARG002  it reads the training part alone
+    def ranked_on(self, part: Literal["test", "validation"]) -> InteractionSource:
         """The same log, whose clean views show nothing of a part that is to be ranked."""
         return self
 

@@ -43,7 +43,7 @@ def markov(sequences: Sequence[Sequence[int] | np.ndarray], items: int | None = 
 
 
 def transitions(owners: np.ndarray, items: np.ndarray, last: np.ndarray, count: int) -> Transitions:
-    """The same, of interactions in order: users (n,), ascending, and items (n,); last: (U,) the item that each is scored after, or count."""
+    """The same, of interactions in order: users (n,), ascending, and items (n,); last: (U,) what each is scored after, or count."""
     follows = owners[1:] == owners[:-1]
     pairs = items[:-1][follows], items[1:][follows]
     counts = sparse.csr_array((np.ones(len(pairs[0])), pairs), shape=(count + 1, count))
