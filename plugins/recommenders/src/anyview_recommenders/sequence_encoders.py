@@ -116,7 +116,8 @@ class ClozeTransformer(ItemTransformer):
 
     def states(self, sequence: Tensor) -> Tensor:
         out = self.norm(gelu(self.inner(super().states(sequence))))
-        return torch.cat([out, out.new_ones(*out.shape[:2], 1)], 2) * (sequence != PAD)[..., None]
+        ones = out.new_ones(*out.shape[:2], 1) + 0.0 * self.bias.sum()  # biases take part in every forward: ranks wait for their gradient
+        return torch.cat([out, ones], 2) * (sequence != PAD)[..., None]
 
 
 def _alike(sequence: Tensor) -> Iterator[tuple[Tensor, int]]:

@@ -142,7 +142,7 @@ def masked(sequence: Tensor, share: float, noise: Tensor) -> Tensor:
     """
     count = lengths(sequence)
     size = _part(share, count).masked_fill(count < 2, 0)
-    rank = noise.masked_fill(sequence == PAD, 2.0).argsort(1, stable=True).argsort(1)
+    rank = noise.masked_fill(sequence == PAD, 2.0).argsort(dim=1, stable=True).argsort(1)
     return rank < size[:, None]
 
 
@@ -156,7 +156,7 @@ def reordered(sequence: Tensor, share: float, place: Tensor, noise: Tensor) -> T
     places = torch.arange(sequence.shape[1], device=sequence.device)
     inside = (places >= begin[:, None]) & (places < end[:, None])
     order = torch.where(inside, begin[:, None] + noise.double(), places.double())
-    return sequence.gather(1, order.argsort(1, stable=True))
+    return sequence.gather(1, order.argsort(dim=1, stable=True))
 
 
 def _part(share: float, count: Tensor) -> Tensor:
