@@ -10,7 +10,7 @@ import numpy as np
 from anyview.data.roots import data_root
 from anyview.errors import UserError
 from anyview_recommenders.datasets import prepare
-from anyview_recommenders.generated import generate, generate_with_features
+from anyview_recommenders.generated import generate, generate_with_features, walk
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.raw import Raw, assemble
 from anyview_recommenders.readers import read_path
@@ -32,6 +32,11 @@ def generated_features(**options: Any) -> InteractionSource:
     return prepare(raw, "generated-features", {"features": True, **options})
 
 
+def generated_walks(**options: Any) -> InteractionSource:
+    """1,000 users who walk from item to item among 200; the last of each user's is test, the one before validation; needs no file."""
+    return prepare(Raw(walk().log, layout="generated"), "generated-walks", {"split": "leave_one_out", **options})
+
+
 def lastfm(**options: Any) -> InteractionSource:
     """Last.fm: 1,880 users, 4,489 artists, 52,668 listenings; the split of the LightGCN authors, 80/20 % of each user's."""
     raw = read_path(_folder("lastfm", "train.txt and test.txt, a user and all items a line"), Columns(layout="lightgcn"))
@@ -44,9 +49,9 @@ def ml_latest_small(**options: Any) -> InteractionSource:
 
 
 def amazon_beauty(**options: Any) -> InteractionSource:
-    """Amazon Beauty: 22,363 users, 12,101 items, 198,502 purchases in order; the last of each user's is test."""
+    """Amazon Beauty: 22,363 users, 12,101 items, 198,502 purchases in order; the last of each user's is test, the one before validation."""
     raw = read_path(_folder("amazon-beauty", "train.csv and test.csv"), Columns())
-    return prepare(raw, "amazon-beauty", options)
+    return prepare(raw, "amazon-beauty", {"split": "leave_one_out", **options})
 
 
 def retail_rocket(**options: Any) -> InteractionSource:

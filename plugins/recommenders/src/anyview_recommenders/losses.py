@@ -66,9 +66,14 @@ def product_contrast(queries: Tensor, keys: Tensor, own: Tensor, bound: float = 
     >>> round(float(product_contrast(torch.zeros(2, 3), torch.zeros(5, 3), torch.tensor([0, 1])).exp()), 3)
     5.0
     """
+    return product_losses(queries, keys, own, bound).mean()
+
+
+def product_losses(queries: Tensor, keys: Tensor, own: Tensor, bound: float = torch.inf) -> Tensor:
+    """The summands of `product_contrast`, (M,)."""
     queries, keys = full(queries), full(keys)
     with_own = (queries * keys[own]).sum(1)
-    return (log_sum_exp(queries, keys) - with_own.clamp(-bound, bound)).mean()
+    return log_sum_exp(queries, keys) - with_own.clamp(-bound, bound)
 
 
 def spread(users: Tensor, items: Tensor) -> Tensor:
@@ -109,3 +114,27 @@ def in_batch_softmax(
         return nn.functional.cross_entropy(logits, part(own_item, own), reduction="none")
 
     return in_blocks(losses, len(queries), len(items)).mean()
+
+
+def view_contrast(a: Tensor, b: Tensor, temperature: float = 1.0, groups: Tensor | None = None) -> Tensor:
+    """NT-Xent of two views by products as they are: cross-entropy of finding a row's other view among all others of both, a mean over 2M.
+
+    a, b: (M, D), row m of both from the same sequence. groups: (M,) int64; rows of one group are no negatives of each other. A single
+    sequence gives 0. With cosines in the place of products it is `simclr_loss`.
+
+    >>> round(float(view_contrast(torch.ones(8, 4), torch.ones(8, 4)).exp()), 3)
+    15.0
+    """
+    rows, count = torch.cat([full(a), full(b)]), len(a)
+    if groups is None:
+        return cross_entropy(rows / temperature, rows, targets=[count, -count], apart=[0]).mean()
+    group, places = groups.repeat(2), torch.arange(2 * count, device=a.device)
+    own = places.roll(count)
+
+    def losses(part: slice) -> Tensor:
+        hidden = (group[part, None] == group) & (places != own[part, None])
+        return nn.functional.cross_entropy(
+            (products(rows[part], rows) / temperature).masked_fill(hidden, -torch.inf), own[part], reduction="none"
+        )
+
+    return in_blocks(losses, 2 * count, 2 * count).mean()

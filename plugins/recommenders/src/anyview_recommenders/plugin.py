@@ -6,40 +6,46 @@ from anyview.plugins import hookimpl
 
 api = 1
 install = "anyview[recommenders]"
+TRANSFORMERS = {"item_transformer": "ItemTransformer", "cloze_transformer": "ClozeTransformer"}
+SEQUENCE_VIEWS = {"next_items": "NextItems", "cloze": "Cloze", "augmented_sequences": "Augmented"}
 
 
 @hookimpl
 def recipes() -> dict[str, str]:
     """Models, one file each."""
-    names = ("lightgcn", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "direct_au", "contrast", "two_towers")
+    names = ("lightgcn", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "direct_au", "contrast")
+    names += ("two_towers", "sasrec", "bert4rec", "cl4srec", "duorec")
     return {name: f"anyview_recommenders.recipes.{name}:{name}" for name in names}
 
 
 @hookimpl
 def objectives() -> dict[str, str]:
-    """Objectives over users, their items and other items, and over views of items."""
-    return {"bpr": "anyview_recommenders.objectives:BPR", "item_contrast": "anyview_recommenders.item_contrast:ItemContrast"}
+    """Objectives over users, their items and other items, over views of items, and over what comes next in a sequence."""
+    names = {"bpr": "objectives:BPR", "item_contrast": "item_contrast:ItemContrast", "next_item": "next_item:NextItem"}
+    return {name: f"anyview_recommenders.{target}" for name, target in names.items()}
 
 
 @hookimpl
 def encoders() -> dict[str, str]:
-    """Encoders of users and items."""
+    """Encoders of users and items, and of sequences of items."""
     names = {"light_graph_convolution": "encoders:LightGraphConvolution", "two_towers": "towers:TwoTowers"}
+    names |= {name: f"sequence_encoders:{kind}" for name, kind in TRANSFORMERS.items()}
     return {name: f"anyview_recommenders.{target}" for name, target in names.items()}
 
 
 @hookimpl
 def views() -> dict[str, str]:
-    """What is shown of a batch of interactions."""
+    """What is shown of a batch of interactions, or of sequences."""
     names = {"triples": "views:Triples", "users_with_items": "feature_views:UsersWithItems", "item_pair": "feature_views:ItemPair"}
+    names |= {name: f"sequence_views:{kind}" for name, kind in SEQUENCE_VIEWS.items()}
     return {name: f"anyview_recommenders.{target}" for name, target in names.items()}
 
 
 @hookimpl
 def datasets() -> dict[str, str]:
     """Logs by name; a path to the user's own works everywhere as well."""
-    names = {"generated": "generated", "lastfm": "lastfm", "ml-latest-small": "ml_latest_small"}
-    names |= {"generated-features": "generated_features", "amazon-beauty": "amazon_beauty", "retail_rocket": "retail_rocket"}
+    names = {"generated": "generated", "generated-features": "generated_features", "generated-walks": "generated_walks", "lastfm": "lastfm"}
+    names |= {"ml-latest-small": "ml_latest_small", "amazon-beauty": "amazon_beauty", "retail_rocket": "retail_rocket"}
     return {name: f"anyview_recommenders.datasets_named:{function}" for name, function in names.items()}
 
 

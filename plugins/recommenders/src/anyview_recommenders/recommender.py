@@ -39,16 +39,16 @@ class Recommendations:
 class Recommender:
     """Recommends items that a user is not known to have, in training or outside of it.
 
-    run: a run of a recipe of this plugin. device: that rows are made and scored on. new_items: a table of features, as the run was trained
-    with, of items that it does not know and that are recommended too. Raises UserError for a run on other data, and for new items where the
-    encoder reads no features.
+    run: a run of a recipe of this plugin; an encoder of sequences reads all that a user is known to have done. device: that rows are made
+    and scored on. new_items: a table of features, as the run was trained with, of items that it does not know and that are recommended too.
+    Raises UserError for a run on other data, and for new items where the encoder reads no features.
     """
 
     def __init__(self, run: Run, *, device: str = "auto", new_items: Any = None) -> None:
         self.catalogue = Catalogue.of(run.recipe.source)
         place = choose_device(device)
         with frozen(run.embedder, place):
-            self.scorer = scorer_of(run.embedder, self.catalogue.users, self.catalogue.items)
+            self.scorer = scorer_of(run.embedder, self.catalogue)
             if new_items is not None:
                 self._add(run, new_items)
         self.popular = popularity(self.catalogue.train)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -68,17 +68,24 @@ class InteractionSource(Source):
         return 1 if batch_size is None else -(-len(self._rows) // batch_size)
 
     def batches(self, epoch: Epoch) -> Iterator[Batch]:
-        count, steps = len(self._rows), self.steps(epoch.batch_size)
-        if count // steps < epoch.ranks:
-            asked = f"a batch of {count // steps} interactions"
-            raise UserError(f"{asked} cannot be shared by {epoch.ranks} ranks; make the batch larger or use fewer devices")
+        count = len(self._rows)
         order = torch.Generator().manual_seed(derive_seed(epoch.seed, "order", epoch.number))
         rows = self._rows[torch.randperm(count, generator=order)]
-        for step in range(epoch.skip, steps):
-            start, end = count * step // steps, count * (step + 1) // steps
+        for start, end in self.cuts(count, epoch, "interactions"):
             own = epoch.own(end - start)
             index = rows[start:end][own]
             yield Batch({"user": self._user[index], "item": self._item[index]}, len(index), own.start, end - start, index=index)
+
+    def cuts(self, count: int, epoch: Epoch, what: str) -> Iterator[tuple[int, int]]:
+        """Where the batches of `count` samples that an epoch still shows begin and end, their sizes differ by at most one.
+
+        Raises UserError, which says what the samples are, where a batch has fewer than there are ranks.
+        """
+        steps = self.steps(epoch.batch_size)
+        if count // steps < epoch.ranks:
+            asked = f"a batch of {count // steps} {what}"
+            raise UserError(f"{asked} cannot be shared by {epoch.ranks} ranks; make the batch larger or use fewer devices")
+        return ((count * step // steps, count * (step + 1) // steps) for step in range(epoch.skip, steps))
 
     @cached_property
     def _user(self) -> torch.Tensor:
@@ -89,8 +96,11 @@ class InteractionSource(Source):
         return torch.from_numpy(self.parts.train.item)
 
     def clean(self, batch_size: int = 1024) -> Iterable[View]:
-        """All nodes in one view, because a graph convolution is taken over all of them, however few are asked for."""
-        return [all_nodes(len(self))]
+        return self.catalogue.clean(batch_size)
+
+    def ranked_on(self, part: Literal["test", "validation"]) -> InteractionSource:
+        """The same log, whose clean views show nothing of a part that is to be ranked."""
+        return self
 
     def features(self) -> np.ndarray:
         """(U + I, 64 at most) factors of the training matrix's truncated SVD, whose products are its best approximation of that rank.
@@ -133,12 +143,6 @@ class InteractionSource(Source):
     def describe(self) -> dict[str, Any]:
         facts = {} if self.side is None else self.side.facts()
         return {"name": self.name, **self.parts.whole().summary(), **self.parts.facts(), **self.notes, **facts}
-
-
-def all_nodes(count: int) -> View:
-    """A clean view of nodes 0 .. count - 1."""
-    nodes = torch.arange(count)
-    return View({"nodes": nodes}, role="clean", index=nodes)
 
 
 def _positions(part: Interactions) -> tuple[np.ndarray | None, ...]:

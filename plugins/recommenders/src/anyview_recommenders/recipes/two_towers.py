@@ -19,6 +19,7 @@ from torch import Tensor
 from anyview.distributed import gather_rows
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Objective, ObjectiveSlot, Step
+from anyview.ranges import LogUniform, Uniform
 from anyview.recipe import Recipe, Task, recipe
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
@@ -72,9 +73,15 @@ PRESETS = {
     "grid": {"data": "generated-features", "dim": 16, "hidden": 32, "width": 8, "epochs": 1},
     "demo": {"data": "generated-features"},
 }
+RANGES = {
+    "lr": LogUniform(5e-4, 1e-2),
+    "temperature": LogUniform(0.05, 0.5),
+    "weight": LogUniform(0.03, 1.0),
+    "dropout": Uniform(0.0, 0.4),
+}
 
 
-@recipe(presets=PRESETS, views=ItemPair)
+@recipe(presets=PRESETS, views=ItemPair, ranges=RANGES)
 def two_towers(
     data: str = "ml-latest-small",
     *,
