@@ -34,7 +34,7 @@ class Catalogue:
         if not {"user_ids", "item_ids", "train_starts"} <= kept.keys():
             raise UserError(f"the data {source.name!r} is no log of interactions, and a recommender was asked for; choose other data")
         users, items = unpacked(kept, "user_ids"), unpacked(kept, "item_ids")
-        return cls(users, items, _matrix(kept, "train", len(items)), _matrix(kept, "held_out", len(items)))
+        return cls(users, items, matrix_of(kept, "train", len(items)), matrix_of(kept, "held_out", len(items)))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as plain arrays by name, for `of`."""
@@ -108,6 +108,7 @@ def unpacked(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     return ids
 
 
-def _matrix(kept: Mapping[str, np.ndarray], name: str, items: int) -> csr_matrix:
+def matrix_of(kept: Mapping[str, np.ndarray], name: str, width: int) -> csr_matrix:
+    """A matrix of ones that is kept by a name, with so many columns."""
     starts, columns = kept[f"{name}_starts"], kept[f"{name}_items"]
-    return csr_matrix((np.ones(len(columns), dtype=np.float32), columns, starts), shape=(len(starts) - 1, items))
+    return csr_matrix((np.ones(len(columns), dtype=np.float32), columns, starts), shape=(len(starts) - 1, width))

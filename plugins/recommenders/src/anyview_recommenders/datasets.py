@@ -7,15 +7,21 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+from scipy.sparse import csr_matrix
+
 from anyview.data.roots import data_root, place_of
 from anyview.data.source import Source
 from anyview.errors import UserError, unknown
+from anyview_recommenders.behaviours import of_behaviour, told_apart, without_held_out
+from anyview_recommenders.beside import Beside
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.raw import Raw
 from anyview_recommenders.readers import SUFFIXES, read_frame, read_path
 from anyview_recommenders.source import InteractionSource
 from anyview_recommenders.splits import SplitName, joined, k_core, split
 from anyview_recommenders.tables import Columns
+from anyview_recommenders.trust import read_trust, trust_matrix
 
 Reading = dict[str, Any] | None
 """A recipe's parameter `reading`: options of `open_interactions`, given on a command line as `--reading.split temporal`."""
@@ -27,7 +33,9 @@ class Preparation:
 
     split: by default the given one where there is one, else temporal where there are times, else ratio. share, validation, seed: as in
     `splits.split`. k_core: fewest interactions of a user and an item. min_rating: lower ratings are left out. behaviour: the only one
-    kept; "all" keeps them all.
+    kept; "all" keeps them all. target: the behaviour that is predicted, and that parts are of; the others are kept beside them ("last" is
+    the last that the log names). trust: a file of links between users, or "own" for those that come with the data, where it has some.
+    mutual: trust holds both ways.
     """
 
     split: SplitName | None = None
@@ -37,6 +45,9 @@ class Preparation:
     k_core: int = 1
     min_rating: float | None = None
     behaviour: str | None = None
+    target: str | None = None
+    trust: Any = None
+    mutual: bool = False
 
     def __post_init__(self) -> None:
         if self.split is not None and self.split not in get_args(SplitName):
@@ -96,12 +107,18 @@ def prepare(raw: Raw, name: str, options: Mapping[str, Any]) -> InteractionSourc
         log = k_core(log, how.k_core)
     if parted and how.split not in (None, "given"):
         log, validation, test, parted = joined([part for part in (log, validation, test) if part is not None]), None, None, False
+    behaviours: dict[str, csr_matrix] = {}
+    target = ""
+    if how.target is not None:
+        (log, validation, test), behaviours, target = told_apart(log, (validation, test), how.target, name)
     kind = how.split or ("given" if parted else "ratio" if log.time is None else "temporal")
     drawn = how.validation if validation is None else 0.0
     parts = split(log, kind, share=how.share, validation=drawn, seed=how.seed, test=test)
     if validation is not None:
         parts = replace(parts, validation=validation)
-    return InteractionSource(name, parts, notes={"layout": raw.layout, **raw.notes})
+    trust, told = _trust(raw, log.user_ids, how)
+    beside = Beside(trust, {own: without_held_out(matrix, parts) for own, matrix in behaviours.items()}, target)
+    return InteractionSource(name, parts, beside=beside, notes={"layout": raw.layout, **raw.notes, **told})
 
 
 def of(kind: type, options: Mapping[str, Any]) -> Any:
@@ -137,6 +154,8 @@ def _named(name: str, options: dict[str, Any]) -> Source:
 
 def _filtered(log: Interactions, how: Preparation, name: str) -> Interactions:
     """The interactions with a rating that is high enough, and of the behaviour that is asked for."""
+    if how.behaviour not in (None, "all") and how.target is not None:
+        raise UserError(f"the behaviour {how.behaviour!r} alone and the target {how.target!r} were asked for; leave one of them out")
     if how.min_rating is not None:
         if log.rating is None:
             raise UserError(f"ratings of at least {how.min_rating:g} were asked for, and {name!r} has none; leave min_rating out")
@@ -144,7 +163,11 @@ def _filtered(log: Interactions, how: Preparation, name: str) -> Interactions:
     if how.behaviour in (None, "all"):
         return log
     if log.behaviour is not None:
-        if how.behaviour not in log.behaviours:
-            raise unknown(f"behaviour of {name!r}", how.behaviour, log.behaviours, look=f"{', '.join(log.behaviours)}")
-        return log.select(log.behaviour == log.behaviours.index(how.behaviour))
+        return of_behaviour(log, how.behaviour, name)
     raise UserError(f"the behaviour {how.behaviour!r} was asked for, and {name!r} has no column of behaviours; leave it out")
+
+
+def _trust(raw: Raw, user_ids: np.ndarray, how: Preparation) -> tuple[csr_matrix | None, dict[str, str]]:
+    """Who trusts whom, where that is asked for and there, and what was left out."""
+    given = raw.trust if isinstance(how.trust, str) and how.trust == "own" else how.trust
+    return (None, {}) if given is None else trust_matrix(read_trust(given), user_ids, mutual=how.mutual)

@@ -12,6 +12,7 @@ install = "anyview[recommenders]"
 def recipes() -> dict[str, str]:
     """Models, one file each."""
     names = ("lightgcn", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "direct_au", "contrast")
+    names += ("mhcn",)
     return {name: f"anyview_recommenders.recipes.{name}:{name}" for name in names}
 
 
@@ -37,6 +38,7 @@ def views() -> dict[str, str]:
 def datasets() -> dict[str, str]:
     """Logs by name; a path to the user's own works everywhere as well."""
     names = {"generated": "generated", "lastfm": "lastfm", "ml-latest-small": "ml_latest_small"}
+    names |= {"generated-social": "generated_social", "generated-behaviours": "generated_behaviours"}
     names |= {"amazon-beauty": "amazon_beauty", "retail_rocket": "retail_rocket"}
     return {name: f"anyview_recommenders.datasets_named:{function}" for name, function in names.items()}
 

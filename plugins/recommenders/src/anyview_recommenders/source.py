@@ -17,6 +17,7 @@ from anyview.data.splits import Split
 from anyview.errors import UserError
 from anyview.views.draws import derive_seed
 from anyview.views.view import View
+from anyview_recommenders.beside import Beside, facts
 from anyview_recommenders.catalogue import Catalogue, packed
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.splits import Parts
@@ -30,7 +31,7 @@ class InteractionSource(Source):
 
     Samples, and the rows of an embedding, are nodes: users 0 .. U - 1, then items U .. U + I - 1; `ids` are their original ids in that
     order (as strings where one kind has integers and the other strings). A batch is of training interactions: data {"user": (b,), "item":
-    (b,)} positions, and its index counts interactions. notes: further facts for `describe`.
+    (b,)} positions, and its index counts interactions. beside: trust and further behaviours. notes: further facts for `describe`.
 
     An epoch is a fresh order of the training interactions, cut into batches whose sizes differ by at most one. Users who have every item of
     the catalogue are left out of it, because nothing is left that they could prefer less. Raises UserError where no interaction is left.
@@ -38,8 +39,8 @@ class InteractionSource(Source):
 
     protocols = ("ranking",)
 
-    def __init__(self, name: str, parts: Parts, *, notes: Mapping[str, Any] | None = None) -> None:
-        self.name, self.parts, self.notes = name, parts, dict(notes or {})
+    def __init__(self, name: str, parts: Parts, *, beside: Beside | None = None, notes: Mapping[str, Any] | None = None) -> None:
+        self.name, self.parts, self.beside, self.notes = name, parts, beside or Beside(), dict(notes or {})
         train = parts.train
         self.shape = {"users": train.users, "items": train.items, "interactions": len(train)}
         kinds = {train.user_ids.dtype.kind, train.item_ids.dtype.kind}
@@ -108,7 +109,7 @@ class InteractionSource(Source):
         return Split(*numbers, name=self.parts.name)
 
     def keeps(self) -> Mapping[str, np.ndarray]:
-        return self.catalogue.arrays()
+        return {**self.catalogue.arrays(), **self.beside.arrays()}
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -121,10 +122,11 @@ class InteractionSource(Source):
     def fingerprint(self) -> str:
         train = self.parts.train
         ids = [*packed("users", train.user_ids).values(), *packed("items", train.item_ids).values()]
-        return fingerprint(*ids, *(array for part in self.parts.all for array in _positions(part)))
+        return fingerprint(*ids, *(array for part in self.parts.all for array in _positions(part)), *self.beside.arrays().values())
 
     def describe(self) -> dict[str, Any]:
-        return {"name": self.name, **self.parts.whole().summary(), **self.parts.facts(), **self.notes}
+        aside = facts(self.beside, len(self.parts.train))
+        return {"name": self.name, **self.parts.whole().summary(), **self.parts.facts(), **aside, **self.notes}
 
 
 def all_nodes(count: int) -> View:
