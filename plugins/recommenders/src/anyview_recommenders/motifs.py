@@ -43,7 +43,7 @@ def motifs(trust: csr_matrix | csr_array, purchases: csr_matrix | csr_array) -> 
     10: neither does. Memory grows with the pairs of users who have a common item.
 
     >>> friends = csr_array(np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]))
-    >>> [matrix.sum() for matrix in motifs(friends, csr_array(np.ones((3, 1))))]
+    >>> [int(matrix.sum()) for matrix in motifs(friends, csr_array(np.ones((3, 1))))]
     [0, 0, 0, 6, 0, 0, 0, 6, 0, 3]
     """
     S, Y = (csr_array(matrix, dtype=np.int64) for matrix in (trust, purchases))
