@@ -11,19 +11,13 @@ are processor seconds of a pre-training on one thread. Runs that are finished ar
 from __future__ import annotations
 
 import functools
-import json
-import multiprocessing
-import os
 import statistics
-import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from study import show, study_parser
+from study import Trial, make, show, study_parser
 
 import anyview
 from anyview.evaluation.protocol import RANDOM, RAW, TRAINED, evaluate_rows
@@ -50,7 +44,7 @@ ROWS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(Trial):
     """One row of the table for one target and seed."""
 
     row: str
@@ -64,20 +58,16 @@ class Training:
         """Where the run is kept; its scores lie beside it."""
         return self.out / f"{self.row}{f'-{self.epochs}' if self.epochs else ''}-target{self.target}-seed{self.seed}"
 
-    def result(self) -> dict[str, Any]:
-        """Scores by column, and processor seconds; made when they are not there."""
-        torch.set_num_threads(1)
-        kept = self.folder.with_name(f"{self.folder.name}.json")
-        if not kept.exists():
-            _, recipe, values = ROWS[self.row]
-            values = {**values, **({"epochs": self.epochs} if self.epochs else {})}
-            began = time.process_time()
-            run = anyview.pretrain(
-                recipe, self.folder, seed=self.seed, data=DATA, reading={"target": self.target}, overwrite=True, **values
-            )
-            seconds = time.process_time() - began
-            kept.write_text(json.dumps({"seconds": seconds, "scores": scored(run, self.seed)}, indent=2))
-        return json.loads(kept.read_text())
+    def make(self) -> dict[str, Any]:
+        """Scores by column, and processor seconds."""
+        _, recipe, values = ROWS[self.row]
+        values = {**values, **({"epochs": self.epochs} if self.epochs else {})}
+        began = time.process_time()
+        run = anyview.pretrain(recipe, self.folder, seed=self.seed, data=DATA, reading={"target": self.target}, overwrite=True, **values)
+        return {"seconds": time.process_time() - began, "scores": scored(run, self.seed)}
+
+    def told(self, result: dict[str, Any]) -> str:
+        return ", ".join(f"{column} {result['scores'][column]['mae']:.1f} bpm" for column in (TRAINED, RANDOM))
 
 
 def scored(run: Run, seed: int) -> dict[str, dict[str, float]]:
@@ -90,18 +80,6 @@ def scored(run: Run, seed: int) -> dict[str, dict[str, float]]:
     columns |= {name: RawFeatures(source, control=name) for name in source.controls()}
     found = evaluate_rows(columns, source.labels, source.split, heart_rate, [seed])
     return {column: {name: found.mean(column, name) for name in SCORES if name in scores} for column, scores in found.values.items()}
-
-
-def make(trainings: list[Training], jobs: int) -> dict[Training, dict[str, Any]]:
-    """All results, `jobs` at a time."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    found = {}
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for training, result in zip(trainings, pool.map(Training.result, trainings), strict=True):
-            told = ", ".join(f"{column} {result['scores'][column]['mae']:.1f}" for column in (TRAINED, RANDOM))
-            print(f"{training.folder.name}: {told} bpm, {result['seconds']:.0f} s", file=sys.stderr, flush=True)
-            found[training] = result
-    return found
 
 
 def line(title: str, column: str, results: dict[Training, dict[str, Any]], *, seconds: bool = False) -> list[str]:
@@ -126,11 +104,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=list(ROWS), choices=list(ROWS), help="these rows alone")
     parser.add_argument("--epochs", type=int, help="passes over the windows, instead of the preset's")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
     trainings = [
         Training(row, target, seed, options.out, options.epochs) for seed in options.seeds for row in options.only for target in TARGETS
     ]
-    found = make(trainings, options.jobs)
+    found = dict(zip(trainings, make(trainings, options.jobs), strict=True))
     lines = []
     for row in options.only:
         results = {training: result for training, result in found.items() if training.row == row}

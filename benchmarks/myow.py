@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import copy
 import functools
-import json
-import multiprocessing
-import os
 import time
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from study import show, spread, study_parser
+from study import Trial, make, show, spread, study_parser
 
 import anyview
 from anyview.data.splits import Split
@@ -44,7 +40,7 @@ SCORES = ("accuracy", "delta_accuracy")
 
 
 @dataclass(frozen=True)
-class Trial:
+class Training(Trial):
     """A method with a setting, and what it is trained on: all training trials (fold None), or those outside of a fold."""
 
     method: str
@@ -54,24 +50,26 @@ class Trial:
     epochs: int
     out: Path = field(default=Path(), compare=False)
 
-    def result(self) -> dict[str, Any]:
-        """Scores by column, and processor seconds; made when they are not there."""
+    @property
+    def folder(self) -> Path:
+        """Where the run is kept; its scores lie beside it."""
         fold = "test" if self.fold is None else f"fold{self.fold}"
-        folder = self.out / f"{self.method}-{self.setting.replace(', ', '-').replace(' ', '')}-{fold}-{self.epochs}-{self.seed}"
-        kept = folder.with_name(f"{folder.name}.json")
-        if not kept.exists():
-            source = open_series(DATA) if self.fold is None else held_out(open_series(DATA), self.fold)
-            with torch.random.fork_rng():
-                torch.manual_seed(self.seed)
-                recipe = myow(source, **{**METHODS[self.method], **SETTINGS[self.setting]}, epochs=self.epochs)
-            began = time.process_time()
-            run = anyview.pretrain(recipe, folder, seed=self.seed, overwrite=True)
-            seconds = time.process_time() - began
-            (found,) = run.evaluate(["reach_angle"], seeds=3)
-            scores = {column: {score: found.mean(column, score) for score in SCORES} for column in (TRAINED, RANDOM, RAW)}
-            told = {key: str(value) for key, value in asdict(self).items() if key != "out"}
-            kept.write_text(json.dumps({"trial": told, "seconds": seconds, "scores": scores}, indent=2))
-        return json.loads(kept.read_text())
+        return self.out / f"{self.method}-{self.setting.replace(', ', '-').replace(' ', '')}-{fold}-{self.epochs}-{self.seed}"
+
+    def make(self) -> dict[str, Any]:
+        """Scores by column, and processor seconds."""
+        source = open_series(DATA) if self.fold is None else held_out(open_series(DATA), self.fold)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            recipe = myow(source, **{**METHODS[self.method], **SETTINGS[self.setting]}, epochs=self.epochs)
+        began = time.process_time()
+        run = anyview.pretrain(recipe, self.folder, seed=self.seed, overwrite=True)
+        seconds = time.process_time() - began
+        (found,) = run.evaluate(["reach_angle"], seeds=3)
+        return {"seconds": seconds, "scores": {c: {score: found.mean(c, score) for score in SCORES} for c in (TRAINED, RANDOM, RAW)}}
+
+    def told(self, result: dict[str, Any]) -> str:
+        return ", ".join(f"{column} {100 * result['scores'][column]['accuracy']:.1f}" for column in (TRAINED, RANDOM, RAW))
 
 
 def held_out(source: SeriesSource, fold: int) -> SeriesSource:
@@ -85,28 +83,15 @@ def held_out(source: SeriesSource, fold: int) -> SeriesSource:
     return other
 
 
-def result_of(trial: Trial) -> dict[str, Any]:
-    """For a pool of processes."""
-    torch.set_num_threads(1)
-    return trial.result()
-
-
-def results_of(trials: list[Trial], jobs: int) -> list[dict[str, Any]]:
-    """The results of all trials, in order."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(result_of, trials))
-
-
 def choose(options: Any) -> None:
     """Accuracy on held-out training trials, by setting and method."""
     trials = [
-        Trial(method, setting, options.seeds[0], fold, options.epochs, options.out)
+        Training(method, setting, options.seeds[0], fold, options.epochs, options.out)
         for setting in SETTINGS
         for method in METHODS
         for fold in range(FOLDS)
     ]
-    found = dict(zip(trials, results_of(trials, options.jobs), strict=True))
+    found = dict(zip(trials, make(trials, options.jobs), strict=True))
     rows = []
     for setting in SETTINGS:
         cells = [
@@ -121,8 +106,8 @@ def choose(options: Any) -> None:
 
 def compare(options: Any) -> None:
     """Scores on the test trials."""
-    trials = [Trial(method, CHOSEN[method], seed, None, options.epochs, options.out) for seed in options.seeds for method in METHODS]
-    found = dict(zip(trials, results_of(trials, options.jobs), strict=True))
+    trials = [Training(method, CHOSEN[method], seed, None, options.epochs, options.out) for seed in options.seeds for method in METHODS]
+    found = dict(zip(trials, make(trials, options.jobs), strict=True))
     by_method = {method: [found[one] for one in trials if one.method == method] for method in METHODS}
     rows = [row(f"{method}, {CHOSEN[method]}", results, TRAINED) for method, results in by_method.items()]
     rows += [row("the network untrained", by_method["MYOW"], RANDOM), row("rates", by_method["MYOW"], RAW)]
@@ -142,7 +127,6 @@ def main() -> None:
     parser.add_argument("--choose", action="store_true", help="compare settings on held-out training trials")
     parser.add_argument("--epochs", type=int, default=1000)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
     (choose if options.choose else compare)(options)
 
 

@@ -25,8 +25,8 @@ KINDS = {"projector": "RankMe, projections", "encoder": "RankMe, encoder"}
 BARLOW_TWINS = {"redundancy": 0.004, "width": 256, "lr": 0.1}
 VICREG = {"covariance": 1.0, "width": 256, "lr": 0.1}
 VARIED: dict[str, dict[str, list[float]]] = {
-    "barlow_twins": {"redundancy": [0.00004, 0.0004, 0.04, 0.4], "width": [16, 64, 1024], "lr": [0.03, 0.3, 1.0]},
-    "vicreg": {"covariance": [0.0, 0.01, 0.1, 10.0], "width": [16, 64, 1024], "lr": [0.03, 0.3, 1.0]},
+    "barlow_twins": {"redundancy": [0.00004, 0.0004, 0.04, 0.4], "width": [16, 64, 512, 1024], "lr": [0.03, 0.3, 1.0]},
+    "vicreg": {"covariance": [0.0, 0.01, 0.1, 10.0], "width": [16, 64, 512, 1024], "lr": [0.03, 0.3, 1.0]},
 }
 
 

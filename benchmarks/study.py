@@ -11,6 +11,7 @@ import shlex
 import statistics
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -18,13 +19,43 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from anyview.console import make_console, make_table
 
 TRAINED, UNTRAINED, RAW = "trained encoder", "random encoder", "raw features"
 
 
+class Trial(ABC):
+    """One piece of a study: a training and what is measured of it, made once and kept."""
+
+    folder: Path
+
+    @property
+    def summary(self) -> Path:
+        """Where the result is kept, beside the run."""
+        return self.folder.with_name(f"{self.folder.name}.json")
+
+    @abstractmethod
+    def make(self) -> dict[str, Any]:
+        """Train and measure; the result is kept as JSON."""
+
+    @abstractmethod
+    def told(self, result: dict[str, Any]) -> str:
+        """A result in a few words, for who waits for it."""
+
+    def result(self) -> dict[str, Any]:
+        """What is kept; made when it is not there."""
+        if not self.summary.exists():
+            torch.set_num_threads(1)
+            self.summary.parent.mkdir(parents=True, exist_ok=True)
+            self.summary.write_text(json.dumps(self.make(), indent=2))
+        loaded: dict[str, Any] = json.loads(self.summary.read_text())
+        return loaded
+
+
 @dataclass(frozen=True)
-class StudyRun:
+class StudyRun(Trial):
     """One `anyview pretrain` and one `anyview evaluate`.
 
     recipe: its name and flags, as typed. folder: where the run is kept; its summary lies beside it.
@@ -37,11 +68,6 @@ class StudyRun:
     evaluation: str = "--linear.lr 0.05 --seeds 1"
 
     @property
-    def summary(self) -> Path:
-        """Where the scores are kept."""
-        return self.folder.with_name(f"{self.folder.name}.json")
-
-    @property
     def commands(self) -> list[str]:
         """How the run is made and judged."""
         return [
@@ -49,22 +75,21 @@ class StudyRun:
             f"anyview evaluate {self.folder} --protocol {self.protocols} {self.evaluation} --json",
         ]
 
-    def result(self) -> dict[str, Any]:
-        """Scores by encoder and protocol, label-free metrics, processor seconds, and the commands; made when they are not there."""
-        if not self.summary.exists():
-            pretrain, evaluate = self.commands
-            seconds = execute(f"{pretrain} --overwrite").seconds
-            content = json.loads(execute(evaluate).output)
-            summary = {
-                "seed": self.seed,
-                "seconds": round(seconds, 1),
-                "scores": scores(content["protocols"]),
-                "label_free": content["label_free"],
-                "commands": self.commands,
-            }
-            self.summary.write_text(json.dumps(summary, indent=2))
-        loaded: dict[str, Any] = json.loads(self.summary.read_text())
-        return loaded
+    def make(self) -> dict[str, Any]:
+        """Scores by encoder and protocol, label-free metrics, processor seconds, and the commands."""
+        pretrain, evaluate = self.commands
+        seconds = execute(f"{pretrain} --overwrite").seconds
+        content = json.loads(execute(evaluate).output)
+        return {
+            "seed": self.seed,
+            "seconds": round(seconds, 1),
+            "scores": scores(content["protocols"]),
+            "label_free": content["label_free"],
+            "commands": self.commands,
+        }
+
+    def told(self, result: dict[str, Any]) -> str:
+        return ", ".join(f"{name} {mean_score(result, TRAINED, name):.1f}" for name in result["scores"][TRAINED])
 
 
 def scores(protocols: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
@@ -101,15 +126,19 @@ def execute(command: str) -> Done:
     return Done(output.getvalue(), time.process_time() - began)
 
 
-def make(runs: Sequence[StudyRun], jobs: int) -> list[dict[str, Any]]:
-    """The results of all runs, in order; those that are missing are made, `jobs` at a time, each in a process of one thread."""
-    missing = [run for run in runs if not run.summary.exists()]
+def make(trials: Sequence[Trial], jobs: int) -> list[dict[str, Any]]:
+    """The results of all trials, in order; those that are missing are made, `jobs` at a time, each in a process of one thread."""
+    missing = [trial for trial in trials if not trial.summary.exists()]
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for position, (run, result) in enumerate(zip(missing, pool.map(StudyRun.result, missing), strict=True), start=1):
-            told = ", ".join(f"{name} {mean_score(result, TRAINED, name):.1f}" for name in result["scores"][TRAINED])
-            print(f"{position}/{len(missing)} {run.folder}: {told}, {result['seconds']:.0f} s", file=sys.stderr, flush=True)
-    return [run.result() for run in runs]
+        for position, (trial, result) in enumerate(zip(missing, pool.map(_result, missing), strict=True), start=1):
+            words = f"{position}/{len(missing)} {trial.folder}: {trial.told(result)}, {result['seconds']:.0f} s"
+            print(words, file=sys.stderr, flush=True)
+    return [trial.result() for trial in trials]
+
+
+def _result(trial: Trial) -> dict[str, Any]:
+    return trial.result()
 
 
 def study_parser(text: str | None, out: str) -> argparse.ArgumentParser:

@@ -14,16 +14,19 @@ if TYPE_CHECKING:
     from anyview.errors import UserError
     from anyview.run import Run, build, load
     from anyview.training import pretrain
+    from anyview.tuning.search import Tuned, tune
 
 _PUBLIC = {
     "Run": "anyview.run",
+    "Tuned": "anyview.tuning.search",
     "UserError": "anyview.errors",
     "build": "anyview.run",
     "load": "anyview.run",
     "pretrain": "anyview.training",
+    "tune": "anyview.tuning.search",
 }
 
-__all__ = ["Run", "UserError", "build", "load", "pretrain"]
+__all__ = ["Run", "Tuned", "UserError", "build", "load", "pretrain", "tune"]
 
 
 def __getattr__(name: str) -> Any:

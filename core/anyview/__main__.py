@@ -16,6 +16,7 @@ COMMANDS = {
     "list": "recipes, objectives, encoders, views, datasets, evaluations",
     "show": "one component: paper, flags with types and defaults, presets, reference results",
     "pretrain": "train a recipe on unlabelled data",
+    "tune": "search a recipe's ranges at random, on validation data alone",
     "evaluate": "scores of a run beside its controls",
     "select": "the best of several runs, without labels",
     "embed": "rows for data, with a run's encoder",

@@ -247,6 +247,16 @@ def written_slot(value: Any) -> tuple[str, dict[str, Any]]:
     return component, options
 
 
+def component_of(value: Any) -> Callable[..., Any] | None:
+    """The class or function that fills a slot, without the options that it was given; None for an empty slot and for a name.
+
+    >>> component_of(functools.partial(dict, a=1)), component_of(None)
+    (<class 'dict'>, None)
+    """
+    target = value.func if isinstance(value, functools.partial) else value
+    return target if callable(target) else None
+
+
 def to_yaml(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values as plain YAML: components by full name, sources by their name, tuples as lists."""
     return {name: _plain(value) for name, value in values.items()}

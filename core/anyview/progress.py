@@ -71,3 +71,34 @@ class ProgressLine:
         """Say something that the user should know, without breaking the line."""
         if self.shown:
             self.console.print(f"warning: {sentence}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+class TrialsLine:
+    """A live line on standard error while it is a terminal: how many of some long trials are done, the best, and the time left."""
+
+    def __init__(self, name: str, total: int, *, done: int = 0, shown: bool = True) -> None:
+        console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not (shown and console.is_terminal),
+            refresh_per_second=4,
+            speed_estimate_period=10**9,  # a trial may take longer than the half minute that is looked back by default
+        )
+        self.task = self.bar.add_task(name, total=total, completed=done, facts="")
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def advance(self, facts: str) -> None:
+        """One trial more is done."""
+        self.bar.update(self.task, advance=1, facts=facts)

@@ -13,7 +13,7 @@ from torch import nn
 
 from anyview.combiners.combiner import Combiner
 from anyview.combiners.weighted_sum import WeightedSum
-from anyview.config import slots_of
+from anyview.config import component_of, slots_of
 from anyview.data.source import Source
 from anyview.early_stopping import EarlyStopping
 from anyview.encoders.encoder import Encoder
@@ -21,6 +21,7 @@ from anyview.encoders.moving_average import MovingAverage
 from anyview.errors import UserError, unknown
 from anyview.objectives.objective import Needs, Objective, check_needs
 from anyview.plugins import host
+from anyview.ranges import Ranges
 from anyview.schedules import Constant, Schedule
 from anyview.views.maker import ViewMaker
 
@@ -151,17 +152,26 @@ class RecipeFunction:
 
     presets: values by data-set name (applied when `data` has that name) or by a name of their own ("quick", applied on request); a value
     that is given explicitly always wins. views: the view makers of which the recipe takes one, whichever serves a slot's objective, so
-    that a mismatch is told before any data is read. results: the paper's own figures, by data set.
+    that a mismatch is told before any data is read. results: the paper's own figures, by data set. ranges: what `anyview tune` draws
+    parameters from, by name, and by "slot.option" for options of what fills a slot by default.
     """
 
     def __init__(
-        self, function: Callable[..., Recipe], presets: Presets, views: Sequence[type[ViewMaker]], results: Mapping[str, str]
+        self,
+        function: Callable[..., Recipe],
+        presets: Presets,
+        views: Sequence[type[ViewMaker]],
+        results: Mapping[str, str],
+        ranges: Ranges | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function, self.presets, self.views, self.results = function, presets, tuple(views), results
+        self.ranges = dict(ranges or {})
         self.signature = inspect.signature(function)
         for name, preset in presets.items():
             self._check_names(preset, f"preset {name!r}")
+        for name in self.ranges:
+            self.parameter(name)
 
     def __call__(self, *arguments: Any, preset: str | None = None, **values: Any) -> Recipe:
         """Build the recipe; `preset` picks one by name on top of the data set's own."""
@@ -192,6 +202,21 @@ class RecipeFunction:
         short = name.rpartition("/")[2].lower()
         return short if short in self.presets else None
 
+    def parameter(self, name: str, values: Mapping[str, Any] | None = None) -> inspect.Parameter:
+        """The parameter of this name, or for "slot.option" that of what fills the slot in `values`, by default in the signature.
+
+        Raises UserError for a name that nothing has.
+        """
+        slot, dot, _ = name.partition(".")
+        known: Mapping[str, inspect.Parameter] = self.signature.parameters
+        if dot and slot in known and slot in self.slots:
+            filling = component_of((values or {}).get(slot, known[slot].default))
+            known = {} if filling is None else {f"{slot}.{one.name}": one for one in _options(filling)}
+        if name not in known:
+            kind = f"parameter (in a range of {self.__name__})"
+            raise unknown(kind, name, known or self.signature.parameters, look=f"anyview show {self.__name__}")
+        return known[name]
+
     @functools.cached_property
     def slots(self) -> dict[str, str]:
         """The parameters that take a component of any plugin, with its kind ("objectives", "encoders", ...)."""
@@ -219,15 +244,22 @@ class RecipeFunction:
     __name__: str
 
 
+def _options(component: Callable[..., Any]) -> list[inspect.Parameter]:
+    """What can be set of a component: its keyword parameters."""
+    return [one for one in inspect.signature(component).parameters.values() if one.kind is one.KEYWORD_ONLY or one.default is not one.empty]
+
+
 def recipe(
     *,
     presets: Presets | None = None,
     views: type[ViewMaker] | Sequence[type[ViewMaker]] = (),
     results: Mapping[str, str] | None = None,
+    ranges: Ranges | None = None,
 ) -> Callable[[Callable[..., Recipe]], RecipeFunction]:
     """Turn a function that returns a Recipe into a recipe with presets; its keyword parameters become flags.
 
     views: the class of the view maker that a slot's objective will read, or those of which the recipe takes the one that serves it.
+    ranges: what `anyview tune` draws parameters from.
     """
     makers = (views,) if isinstance(views, type) else views
-    return lambda function: RecipeFunction(function, presets or {}, makers, results or {})
+    return lambda function: RecipeFunction(function, presets or {}, makers, results or {}, ranges)

@@ -115,13 +115,13 @@ def test_an_objective_that_needs_other_views_is_refused_before_data_is_read() ->
 def test_xsimgcl_learns_to_rank(tmp_path: Path) -> None:
     """Untrained, the convolution alone ranks about two thirds as well as popularity."""
     log = generate(300, 200)
-    source, sizes = open_interactions(log), (log.users, log.items)
+    source = open_interactions(log)
     options = {"layers": 2, "batch_size": 512, "lr": 0.02, "weight": 0.02, "noise": 0.1, "temperature": 0.2}
     torch.manual_seed(0)
     recipe = xsimgcl(source, dim=32, epochs=12, look_every=4, **options)
-    before = recall(source, scorer_of(recipe.embedder.eval(), *sizes))
+    before = recall(source, scorer_of(recipe.embedder.eval(), source.catalogue))
     anyview.pretrain(recipe, tmp_path / "run")
-    after = recall(source, scorer_of(recipe.embedder.eval(), *sizes))
+    after = recall(source, scorer_of(recipe.embedder.eval(), source.catalogue))
     assert after > before + 0.1
     assert after > recall(source, popularity(source.parts.train.matrix())) + 0.05
 

@@ -52,7 +52,9 @@ def test_movies() -> None:
 
 
 def test_beauty() -> None:
-    source = opened("amazon-beauty", validation=0)
+    chosen = [len(part) for part in opened("amazon-beauty").parts.all]
+    assert chosen == [153776, 22363, 22363]
+    source = opened("amazon-beauty", split="given", validation=0)
     facts = source.describe()
     assert (facts["users"], facts["items"]) == (22363, 12101)
     assert facts["split"] == "given: 176139/0/22363 training/validation/test"

@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> int:
     chosen = parse_command(options, own, PROG)
     asked = chosen["protocol"]
     names = [host().find("evaluations", name.strip()).name for name in (asked or "linear").split(",")]
-    settings = _protocol_options(names, of_protocols)
+    settings = protocol_options(names, of_protocols)
     if chosen["seeds"] < 1:
         raise UserError(f"--seeds takes at least 1, and was given {chosen['seeds']}")
     if chosen["data_root"]:
@@ -96,7 +96,7 @@ def _divide(arguments: list[str]) -> tuple[list[str], list[str]]:
     return own, of_protocols
 
 
-def _protocol_options(names: list[str], words: list[str]) -> dict[str, dict[str, object]]:
+def protocol_options(names: list[str], words: list[str]) -> dict[str, dict[str, object]]:
     """Options by protocol, checked against each protocol's signature."""
     by_name: dict[str, list[str]] = {name: [] for name in names}
     position = 0

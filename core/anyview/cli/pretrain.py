@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,26 +55,29 @@ def run(arguments: list[str]) -> int:
     if recipe is None and {"-h", "--help"} & set(flags):
         print(f"usage: {USAGE}")
         return 0
-    record = _saved_record(flags)
+    record = saved_record(flags, options, "anyview pretrain")
     name = recipe or record.get("recipe")
     if not isinstance(name, str):
         raise UserError(f"no recipe was named; usage: {USAGE}")
     component = host().find("recipes", name)
     if record and host().find("recipes", record["recipe"]) != component:
         raise UserError(f"the recipe {name!r} was asked for, and the configuration is of {record['recipe']!r}; leave one of the two out")
-    values, chosen = _parse(component, flags, record)
+    values, chosen, _ = parse_recipe(component, flags, record, options, "anyview pretrain")
     return _train(component.full_name, values, chosen)
 
 
-def _saved_record(flags: Sequence[str]) -> dict[str, Any]:
-    """The record that --config names, or that of the run that --resume goes on with; {} without either."""
-    given = Parser(options, prog="anyview pretrain").given(flags)
+def saved_record(flags: Sequence[str], options: Callable[..., None], prog: str) -> dict[str, Any]:
+    """The record that --config names, or that of the run that --resume goes on with; {} without either.
+
+    options: the command's own, as a function. Sets the data root, which decides what names mean, if one is given.
+    """
+    given = Parser(options, prog=prog).given(flags)
     if "data_root" in given:
-        os.environ["ANYVIEW_DATA"] = str(Path(_value_of("--data-root", flags)).expanduser())
+        os.environ["ANYVIEW_DATA"] = str(Path(value_of("--data-root", flags)).expanduser())
     if "config" in given:
         from anyview.record import read_record
 
-        _, parameters, record = read_record(Path(_value_of("--config", flags)))
+        _, parameters, record = read_record(Path(value_of("--config", flags)))
         return {**record, "parameters": parameters}
     if any(word in ("--resume", "--resume=true") for word in flags):
         if "out" not in given:
@@ -82,12 +85,13 @@ def _saved_record(flags: Sequence[str]) -> dict[str, Any]:
         from anyview.folder import RunFolder
         from anyview.record import read_record
 
-        _, parameters, record = read_record(RunFolder.existing(_value_of("--out", flags)).recipe_file)
+        _, parameters, record = read_record(RunFolder.existing(value_of("--out", flags)).recipe_file)
         return {**record, "parameters": parameters}
     return {}
 
 
-def _value_of(flag: str, flags: Sequence[str]) -> str:
+def value_of(flag: str, flags: Sequence[str]) -> str:
+    """What follows a flag on a command line; raises UserError when nothing does."""
     for position, word in enumerate(flags):
         name, equals, value = word.replace("_", "-", word.count("_") if "=" not in word else 0).partition("=")
         if name == flag:
@@ -97,14 +101,16 @@ def _value_of(flag: str, flags: Sequence[str]) -> str:
     raise UserError(f"{flag} was given without a value; write {flag} VALUE")
 
 
-def _parse(component: Any, flags: Sequence[str], record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The recipe's values and the run's options: defaults, under presets, under the configuration, under flags.
+def parse_recipe(
+    component: Any, flags: Sequence[str], record: dict[str, Any], options: Callable[..., None], prog: str
+) -> tuple[dict[str, Any], dict[str, Any], set[str]]:
+    """The recipe's values, the command's options, and what flags name: defaults, under presets, under the configuration, under flags.
 
-    What fills a slot is settled first, and options of slots change that.
+    What fills a slot is settled first, and options of slots change that. options: the command's own, as a function.
     """
     function = component.load()
     summary = (function.__doc__ or "").partition("\n")[0]
-    parser = Parser(function.function, options, prog=f"anyview pretrain {component.full_name}", description=summary)
+    parser = Parser(function.function, options, prog=f"{prog} {component.full_name}", description=summary)
     below: dict[str, Any] = {name: record[name] for name in ("seed", "precision") if name in record}
     saved = record.get("parameters", {})
     first = parser.parse(parser.without_slot_options(flags), defaults={**below, **saved})
@@ -114,7 +120,8 @@ def _parse(component: Any, flags: Sequence[str], record: dict[str, Any]) -> tupl
     parsed = parser.parse(flags, defaults={**below, **resolved})
     parsed["preset"] = applied
     own = function.signature.parameters
-    return {name: parsed[name] for name in own}, {name: parsed[name] for name in parser.names if name not in own}
+    chosen = {name: parsed[name] for name in parser.names if name not in own}
+    return {name: parsed[name] for name in own}, chosen, parser.given(flags)
 
 
 def _train(name: str, values: dict[str, Any], chosen: dict[str, Any]) -> int:
@@ -127,7 +134,7 @@ def _train(name: str, values: dict[str, Any], chosen: dict[str, Any]) -> int:
     recipe = build(name, values, seed=chosen["seed"])
     recipe.preset = chosen["preset"]
     out = chosen["out"] or f"runs/{name.rpartition('/')[2]}-{recipe.source.name.rpartition('/')[2]}"
-    _announce(console, recipe)
+    _announce(console, recipe, chosen["config"])
     try:
         finished = pretrain(
             recipe,
@@ -152,13 +159,15 @@ def _train(name: str, values: dict[str, Any], chosen: dict[str, Any]) -> int:
     return 0
 
 
-def _announce(console: Any, recipe: Any) -> None:
-    """Say what runs on what, with which values."""
+def _announce(console: Any, recipe: Any, config: str | None) -> None:
+    """Say what runs on what, with which values, and where they come from."""
     from anyview.config import to_yaml
 
     console.print(", ".join(f"{key} {value}" for key, value in recipe.source.describe().items()))
     console.print(", ".join(f"{key} {value}" for key, value in to_yaml(recipe.values).items() if key != "data"), style="dim")
-    if recipe.preset is None:
+    if recipe.preset is None and config is not None:
+        console.print(f"values from {config}")
+    elif recipe.preset is None:
         console.print("no preset for this data set: the values above are defaults that are not tuned to it")
     else:
         console.print(f"preset {recipe.preset}")

@@ -35,7 +35,7 @@ def describe(component: Component) -> str:
     if flags:
         parts.append(flags)
     if component.kind == "recipes":
-        parts += _presets(thing) + _results(thing)
+        parts += _presets(thing) + _ranges(thing) + _results(thing)
     return "\n\n".join(part for part in parts if part)
 
 
@@ -71,6 +71,13 @@ def _presets(thing: Any) -> list[str]:
         return []
     lines = [f"  {name:<12} " + ", ".join(f"{key} {value}" for key, value in preset.items()) for name, preset in thing.presets.items()]
     return ["presets (by data set's name, or --preset NAME):\n" + "\n".join(lines)]
+
+
+def _ranges(thing: Any) -> list[str]:
+    if not thing.ranges:
+        return []
+    lines = [f"  {name:<12} {one}" for name, one in thing.ranges.items()]
+    return ["ranges (that `anyview tune` draws from; --range.NAME low..high changes them):\n" + "\n".join(lines)]
 
 
 def _results(thing: Any) -> list[str]:

@@ -86,7 +86,8 @@ class Source(ABC):
     unless a recipe asks. train_rows: (n,) the samples that `batches` shows, None = all N; a published split keeps the others from it.
     ids: (N,) what the input calls its samples, None = 0 .. N - 1. divisible: whether several ranks can share a batch; a single graph is
     not. corruptions: names of the shifts that `corrupted` makes. protocols: what a run on this data is scored by where nobody says; None =
-    the linear probe where there are labels.
+    the linear probe where there are labels. all_training: options of a recipe's `reading` with which the validation part is training too,
+    for whoever has chosen and trains anew; None where there are none.
     """
 
     name: str = "data"
@@ -99,6 +100,7 @@ class Source(ABC):
     divisible: bool = True
     corruptions: tuple[str, ...] = ()
     protocols: tuple[str, ...] | None = None
+    all_training: Mapping[str, Any] | None = None
 
     @abstractmethod
     def __len__(self) -> int:

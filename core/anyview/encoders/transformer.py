@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, scaled_dot_product_attention
+from torch.nn.functional import dropout, gelu, scaled_dot_product_attention
 
 from anyview.encoders.encoder import Encoder, Encoding
 from anyview.encoders.positions import grid_coordinates, position_code
@@ -34,7 +34,10 @@ class TokenEncoding(Encoding):
 
 
 class Attention(nn.Module):
-    """Self-attention of several heads over tokens (B, N, dim); raises UserError when the heads do not divide the width."""
+    """Self-attention of several heads over tokens (B, N, dim); raises UserError when the heads do not divide the width.
+
+    allowed: (B, N, N) bool, which tokens (last axis) each token reads, at least one of them; by default all of them.
+    """
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -44,10 +47,10 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, allowed: Tensor | None = None) -> Tensor:
         samples, number, dim = tokens.shape
         query, key, value = self.qkv(tokens).view(samples, number, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = scaled_dot_product_attention(query, key, value)
+        mixed = scaled_dot_product_attention(query, key, value, None if allowed is None else allowed[:, None])
         return self.out(mixed.transpose(1, 2).reshape(samples, number, dim))
 
 
@@ -66,38 +69,45 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """Attention, then feed-forward, each on normed tokens and added to what it was given; ratio: the inner width, in shares of dim.
 
-    Takes tokens (B, N, dim); returns them and what the feed-forward part added.
+    drop: the share of what each part adds that is left out at random in training.
+    Takes tokens (B, N, dim), and which of them each reads; returns them and what the feed-forward part added.
     """
 
-    def __init__(self, dim: int, heads: int, ratio: float = 4.0) -> None:
+    def __init__(self, dim: int, heads: int, ratio: float = 4.0, *, drop: float = 0.0) -> None:
         super().__init__()
+        self.drop = drop
         self.attention_norm, self.attention = nn.LayerNorm(dim, eps=1e-6), Attention(dim, heads)
         self.feed_forward_norm, self.feed_forward = nn.LayerNorm(dim, eps=1e-6), FeedForward(dim, round(ratio * dim))
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        tokens = tokens + self.attention(self.attention_norm(tokens))
-        branch = self.feed_forward(self.feed_forward_norm(tokens))
+    def forward(self, tokens: Tensor, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        tokens = tokens + self._dropped(self.attention(self.attention_norm(tokens), allowed))
+        branch = self._dropped(self.feed_forward(self.feed_forward_norm(tokens)))
         return tokens + branch, branch
+
+    def _dropped(self, added: Tensor) -> Tensor:
+        return dropout(added, self.drop) if self.drop and self.training else added
 
 
 class Blocks(nn.Module):
     """`depth` blocks and a last norm, tokens (B, N, dim) to (B, N, dim); weights are Glorot's uniform ones, biases zero.
 
+    drop: see Block. allowed: see Attention; `readable` makes it for sequences of several lengths.
+
     >>> Blocks(8, depth=2, heads=2)(torch.randn(3, 5, 8)).shape
     torch.Size([3, 5, 8])
     """
 
-    def __init__(self, dim: int, depth: int, heads: int, ratio: float = 4.0) -> None:
+    def __init__(self, dim: int, depth: int, heads: int, ratio: float = 4.0, *, drop: float = 0.0) -> None:
         super().__init__()
         if depth < 1:
             raise UserError(f"a transformer needs at least one block, and {depth} were asked for")
-        self.blocks = nn.ModuleList(Block(dim, heads, ratio) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(dim, heads, ratio, drop=drop) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.apply(start_weights)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, allowed: Tensor | None = None) -> Tensor:
         for block in self.blocks:
-            tokens, _ = block(tokens)
+            tokens, _ = block(tokens, allowed)
         return self.norm(tokens)
 
     def each(self, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -105,6 +115,21 @@ class Blocks(nn.Module):
         for block in self.blocks:
             tokens, branch = block(tokens)
             yield tokens, branch
+
+
+def readable(valid: Tensor, *, causal: bool) -> Tensor:
+    """Which tokens each token may read, (B, N, N) bool: the valid ones, of those in `causal` order none that is later, and always itself.
+
+    valid: (B, N) bool, False where a sequence is padded. That a padded token reads itself keeps its numbers finite.
+
+    >>> readable(torch.tensor([[False, True, True]]), causal=True).int()[0]
+    tensor([[1, 0, 0],
+            [0, 1, 0],
+            [0, 1, 1]], dtype=torch.int32)
+    """
+    places = torch.arange(valid.shape[1], device=valid.device)
+    seen = valid[:, None, :] & (places[:, None] >= places) if causal else valid[:, None, :].expand(-1, valid.shape[1], -1)
+    return seen | (places[:, None] == places)
 
 
 def start_weights(module: nn.Module) -> None:

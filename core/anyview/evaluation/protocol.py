@@ -53,10 +53,10 @@ class Declaration:
     headline: the score to compare encoders by. several: the one for several yes/no answers, None where the protocol takes one class per
     sample only. facts: numbers that it returns beside its scores (a chosen k or epoch). limits: what numbers its options take, by option.
     majority: scores of a constant answer, called as the protocol is; constant: what the table calls it. baselines: by name, scores of
-    answers that need no rows, such as a spectral peak; called as the protocol is, with the encoder's data, and left out with their sentence
-    where they raise UserError. classifies: whether it is fitted to the training part and scored by `ProtocolData.scores`; the source's own
-    baselines then stand beside it. units: of scores that are no shares of 1 ("bpm"), which are told as they are, not in percent; "" for
-    none.
+    answers that need no rows, such as a spectral peak; called as the protocol is, with the encoder's data; left out with their sentence
+    where they raise UserError, and without one where they return nothing. classifies: whether it is fitted to the training part and scored
+    by `ProtocolData.scores`; the source's own baselines then stand beside it. units: of scores that are no shares of 1 ("bpm"), which are
+    told as they are, not in percent; "" for none. smaller: whether a smaller headline is the better one, as of errors.
 
     needs: "rows" alone; the "source" they are of and what embeds others like it; or the "encoder" as well, to train it, which raw features
     have none of. labels: classes are "needed"; "used" where there are some; "unused", with the split of the data, by protocols that bring
@@ -76,6 +76,7 @@ class Declaration:
     baselines: Mapping[str, Callable[..., Scores]] = field(default_factory=dict)
     classifies: bool = False
     units: Mapping[str, str] = field(default_factory=dict)
+    smaller: bool = False
 
 
 def protocol(
@@ -92,6 +93,7 @@ def protocol(
     baselines: Mapping[str, Callable[..., Scores]] | None = None,
     classifies: bool = False,
     units: Mapping[str, str] | None = None,
+    smaller: bool = False,
 ) -> Callable[[P], P]:
     """Declare a plain function a protocol; it stays the function that it is. Arguments as in Declaration.
 
@@ -104,7 +106,7 @@ def protocol(
     """
 
     def declare(function: P) -> P:
-        how = {"constant": constant, "baselines": baselines or {}, "classifies": classifies, "units": units or {}}
+        how = {"constant": constant, "baselines": baselines or {}, "classifies": classifies, "units": units or {}, "smaller": smaller}
         plain = (headline, several, tuple(facts), majority, needs, labels, limits or {}, record)
         function.declaration = Declaration(*plain, **how)  # type: ignore[attr-defined, arg-type]
         return function
@@ -182,7 +184,7 @@ def evaluate_rows(
         options=applied,
         split=_split_name(splits),
         seeds=list(splits),
-        values={encoder: found for encoder, found in values.items() if encoder not in lacking},
+        values={encoder: found for encoder, found in values.items() if encoder not in lacking and (found or encoder not in beside)},
         sizes={"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
         facts=declared.facts,
         records=records,

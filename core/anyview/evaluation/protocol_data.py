@@ -241,7 +241,7 @@ def labelled(split: Split, labels: Labels) -> Split:
 
     Raises UserError when nothing is left to train or test on, or the training part holds a single class.
     """
-    split = _without_unlabelled(split, labels.values)
+    split = without_unlabelled(split, labels.values)
     for name, part in (("train", split.train), ("test", split.test)):
         if not len(part):
             raise UserError(f"the {name} part of the split {split.name!r} has no labelled rows; choose another split or label more rows")
@@ -268,7 +268,8 @@ def _answers(array: np.ndarray, protocol: str, several: bool) -> Labels:
     return Labels(array.astype(np.int64), np.arange(array.shape[1]))
 
 
-def _without_unlabelled(split: Split, values: np.ndarray) -> Split:
+def without_unlabelled(split: Split, values: np.ndarray) -> Split:
+    """The split without rows whose label, of (N,), is unknown; as it is where there are several answers, (N, L)."""
     if values.ndim == 2:
         return split
     known = torch.from_numpy(np.isfinite(values) if values.dtype.kind == "f" else values >= 0)

@@ -144,6 +144,20 @@ def select(
     )
 
 
+def metric_value(run: Run, metric: str, *, samples: int = SAMPLES, seed: int = 0, device: str = "auto") -> float:
+    """A label-free metric of one run's rows on the data that it was trained on; samples, seed: as in `select`.
+
+    Raises UserError for unknown metrics, for those of several runs, and where the metric says nothing of the run.
+    """
+    chosen = find_metric(metric)
+    if chosen.of_several:
+        raise UserError(f"{metric} compares several runs, and one alone has no such number; choose another metric, such as rankme")
+    measured = _measure(run, chosen, "encoder", samples, 50, 0, seed, device)
+    if (why := _silent(chosen, measured)) is not None:
+        raise UserError(f"{metric} says nothing of the run ({why})")
+    return float(chosen.combine(measured.parts[:, None])[0])
+
+
 def _companion(metric: str) -> str:
     return "rankme" if metric in ("participation_ratio", "alpha_req", "clid") else "participation_ratio"
 

@@ -107,22 +107,24 @@ def _sum(parts: Sequence[Tensor]) -> Tensor:
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Autograd's own form, less the two passes over (M, K) in which it divides the gradient by the temperature and copies the products."""
+    """Autograd's own form with half of its matrices (M, K): both softmax kernels read a row before they write it, so each may overwrite
+    what it is given, and the temperature divides M numbers of the gradient in place of M·K.
+    """
 
     @staticmethod
     def forward(ctx: Any, targets: Tensor, logits: Tensor, temperature: float) -> Tensor:
-        scaled = logits / temperature
-        logs = scaled.log_softmax(1)
+        logs = logits / temperature
+        torch.ops.aten._log_softmax.out(logs, 1, False, out=logs)
         ctx.save_for_backward(targets, logs)
         ctx.temperature = temperature
-        return torch.mul(targets, logs, out=scaled).sum(1).neg_()
+        return (targets * logs).sum(1).neg_()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
         targets, logs = ctx.saved_tensors
         slopes = targets * (gradients[0] / -ctx.temperature)[:, None]
-        return None, torch.ops.aten._log_softmax_backward_data(slopes, logs, 1, logs.dtype), None
+        return None, torch.ops.aten._log_softmax_backward_data.out(slopes, logs, 1, logs.dtype, out=slopes), None
 
 
 def phase(step: Step, epochs: float) -> float:

@@ -14,6 +14,7 @@ from anyview.data.arrays import open_rows
 from anyview.encoders.mlp import MLP
 from anyview.objectives.barlow_twins import BarlowTwins
 from anyview.objectives.objective import ObjectiveSlot
+from anyview.ranges import LogUniform
 from anyview.recipe import Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
 from anyview.views.noise import Noise
@@ -21,9 +22,15 @@ from anyview.views.pair import Pair
 
 PRESETS = {"demo": {"data": "digits", "epochs": 40}, "grid": {"data": "digits", "hidden": 64, "dim": 32}}
 SMALL_BARLOW_TWINS = functools.partial(BarlowTwins, width=256, redundancy=1 / 256)
+RANGES = {
+    "lr": LogUniform(1e-2, 1.0),
+    "noise": LogUniform(0.05, 1.0),
+    "weight_decay": LogUniform(1e-6, 1e-3),
+    "objective.redundancy": LogUniform(1e-4, 5e-2),
+}
 
 
-@recipe(presets=PRESETS, views=Pair)
+@recipe(presets=PRESETS, views=Pair, ranges=RANGES)
 def pair(
     data: str = "digits",
     *,

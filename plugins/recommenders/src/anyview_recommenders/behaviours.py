@@ -40,9 +40,13 @@ def of_behaviour(log: Interactions, behaviour: str, name: str) -> Interactions:
 
 
 def without_held_out(matrix: csr_matrix, parts: Parts) -> csr_matrix:
-    """A behaviour (U, I) without the pairs that validation and test hold of the target: what is held out is so in every behaviour."""
+    """A behaviour (U, J) without the pairs that validation and test hold of the target: what is held out is so in every behaviour.
+
+    It is (U, I) then; the last I - J items of the parts have joined the catalogue since, and nobody has them.
+    """
     held_out = parts.validation.matrix() + parts.test.matrix()
-    left = csr_matrix(matrix - matrix.multiply(held_out > 0))
+    own = csr_matrix((matrix.data, matrix.indices, matrix.indptr), shape=held_out.shape)
+    left = csr_matrix(own - own.multiply(held_out > 0))
     left.eliminate_zeros()
     left.sort_indices()
     return left

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.sparse import csr_matrix
 
 from anyview.data.source import Source
 from anyview.errors import UserError
+from anyview.views.view import View
+from anyview_recommenders.histories import Histories, PartName
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,12 +23,14 @@ class Catalogue:
 
     user_ids: (U,), item_ids: (I,), integers, or strings in an array of objects. train: (U, I) CSR of ones, what models learn from.
     held_out: (U, I) CSR, the interactions of the validation and test parts, which are no news to their users either.
+    histories: what each user did, in order, for encoders that read sequences; None for those that read nodes of a graph.
     """
 
     user_ids: np.ndarray
     item_ids: np.ndarray
     train: csr_matrix
     held_out: csr_matrix
+    histories: Histories | None = None
 
     @classmethod
     def of(cls, source: Source) -> Catalogue:
@@ -34,14 +39,37 @@ class Catalogue:
         if not {"user_ids", "item_ids", "train_starts"} <= kept.keys():
             raise UserError(f"the data {source.name!r} is no log of interactions, and a recommender was asked for; choose other data")
         users, items = unpacked(kept, "user_ids"), unpacked(kept, "item_ids")
-        return cls(users, items, matrix_of(kept, "train", len(items)), matrix_of(kept, "held_out", len(items)))
+        matrices = (matrix_of(kept, name, len(items)) for name in ("train", "held_out"))
+        return cls(users, items, *matrices, Histories.from_arrays(kept))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as plain arrays by name, for `of`."""
         matrices = {"train": self.train, "held_out": self.held_out}
         starts = {f"{name}_starts": matrix.indptr for name, matrix in matrices.items()}
         found = {f"{name}_items": matrix.indices for name, matrix in matrices.items()}
-        return {**packed("user_ids", self.user_ids), **packed("item_ids", self.item_ids), **starts, **found}
+        order = {} if self.histories is None else self.histories.arrays()
+        return {**packed("user_ids", self.user_ids), **packed("item_ids", self.item_ids), **starts, **found, **order}
+
+    def clean(self, batch_size: int = 1024, *, until: PartName = "test") -> Iterator[View]:
+        """Untouched views of all users, then of all items, for their rows.
+
+        All nodes in one view, because a graph convolution is taken over all of them, however few are asked for. Where there are histories,
+        `batch_size` users at a time with what they did up to and with the part `until`; then the items.
+        """
+        if self.histories is None:
+            yield all_nodes(self.users + self.items)
+            return
+        read = self.histories.until(until)
+        for users in torch.arange(self.users).split(batch_size):
+            yield View({"sequence": read.latest(users)}, role="clean", index=users)
+        items = torch.arange(self.items)
+        yield View({"items": items}, role="clean", index=self.users + items)
+
+    def with_items(self, ids: np.ndarray) -> Catalogue:
+        """The same with further items (n,) behind its own, which nobody has."""
+        shape = (self.users, self.items + len(ids))
+        matrices = (csr_matrix((own.data, own.indices, own.indptr), shape=shape) for own in (self.train, self.held_out))
+        return Catalogue(self.user_ids, np.concatenate([self.item_ids, ids]), *matrices)
 
     @property
     def users(self) -> int:
@@ -79,6 +107,12 @@ class Catalogue:
     def _as_id(self, user: str | int) -> str | int:
         whole = self.user_ids.dtype.kind == "i" and isinstance(user, str) and user.lstrip("-").isdecimal()
         return int(user) if whole else user
+
+
+def all_nodes(count: int) -> View:
+    """A clean view of nodes 0 .. count - 1."""
+    nodes = torch.arange(count)
+    return View({"nodes": nodes}, role="clean", index=nodes)
 
 
 def packed(name: str, ids: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,11 +15,12 @@ from anyview.data.source import Source
 from anyview.errors import UserError, unknown
 from anyview_recommenders.behaviours import of_behaviour, told_apart, without_held_out
 from anyview_recommenders.beside import Beside
+from anyview_recommenders.feature_tables import FeatureOptions, only_new, read_tables, side_features
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.raw import Raw
 from anyview_recommenders.readers import SUFFIXES, read_frame, read_path
 from anyview_recommenders.source import InteractionSource
-from anyview_recommenders.splits import SplitName, joined, k_core, split
+from anyview_recommenders.splits import Parts, SplitName, joined, k_core, split, thin
 from anyview_recommenders.tables import Columns
 from anyview_recommenders.trust import read_trust, trust_matrix
 
@@ -32,10 +33,11 @@ class Preparation:
     """How a log becomes parts.
 
     split: by default the given one where there is one, else temporal where there are times, else ratio. share, validation, seed: as in
-    `splits.split`. k_core: fewest interactions of a user and an item. min_rating: lower ratings are left out. behaviour: the only one
-    kept; "all" keeps them all. target: the behaviour that is predicted, and that parts are of; the others are kept beside them ("last" is
-    the last that the log names). trust: a file of links between users, or "own" for those that come with the data, where it has some.
-    mutual: trust holds both ways.
+    `splits.split`; of data that brings a validation part, 0 makes it training too, and all else leaves it as it is. k_core: fewest
+    interactions of a user and an item. min_rating: lower ratings are left out. behaviour: the only one kept; "all" keeps them all. target:
+    the behaviour that is predicted, and that parts are of; the others are kept beside them ("last" is the last that the log names). trust:
+    a file of links between users, or "own" for those that come with the data, where it has some. mutual: trust holds both ways.
+    train_share: the share of the training interactions that is kept, drawn with `seed`, at least one a user.
     """
 
     split: SplitName | None = None
@@ -48,17 +50,18 @@ class Preparation:
     target: str | None = None
     trust: Any = None
     mutual: bool = False
+    train_share: float = 1.0
 
     def __post_init__(self) -> None:
         if self.split is not None and self.split not in get_args(SplitName):
             raise unknown("split", self.split, get_args(SplitName), look=", ".join(get_args(SplitName)))
-        for name in ("share", "validation", "seed", "k_core", "min_rating"):
+        for name in ("share", "validation", "seed", "k_core", "min_rating", "train_share"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, int | float):
                 raise UserError(f"the option {name} of a log takes a number, and was given {value!r}; give one such as {name}=1")
 
 
-OPTIONS = tuple(field.name for kind in (Preparation, Columns) for field in fields(kind))
+OPTIONS = tuple(field.name for kind in (Preparation, Columns, FeatureOptions) for field in fields(kind))
 
 
 def open_interactions(data: Any, **options: Any) -> Source:
@@ -66,7 +69,9 @@ def open_interactions(data: Any, **options: Any) -> Source:
 
     data: a source (returned as it is); a DataFrame; an `Interactions`; the path of a file or folder in a layout of `readers`; a name of
     such under the data root; the name of a registered data set ("lastfm", "generated"). options: those of `Preparation` (split, share,
-    validation, seed, k_core, min_rating, behaviour) and of `Columns` (user, item, rating, time, behaviour_column, separator, layout).
+    validation, seed, k_core, min_rating, behaviour, target, trust, mutual, train_share), of `Columns` (user, item, rating, time,
+    behaviour_column, separator, layout) and of `FeatureOptions` (features, item_features, user_features, categories, lists, numbers,
+    left_out, between, least, longest, buckets, new_items).
     Raises UserError for what cannot be read, is refused by the preparation, and for unknown options.
 
     >>> open_interactions("generated").shape["users"]
@@ -90,14 +95,27 @@ def open_interactions(data: Any, **options: Any) -> Source:
     path = find(data)
     if path is None:
         return _named(str(data), options)
-    source = prepare(read_path(path, of(Columns, options)), path.name.partition(".")[0], options)
+    source = prepare(read_path(path, of(Columns, options)), path.name.partition(".")[0], options, log_path=path)
     source.place = place_of(data, path)
     return source
 
 
-def prepare(raw: Raw, name: str, options: Mapping[str, Any]) -> InteractionSource:
-    """What was read, filtered and split."""
+def prepare(raw: Raw, name: str, options: Mapping[str, Any], *, log_path: Path | None = None) -> InteractionSource:
+    """What was read, filtered and split, with what is asked for beside it; log_path: where it was read, and tables may lie."""
     how: Preparation = of(Preparation, options)
+    asked: FeatureOptions = of(FeatureOptions, options)
+    parts, behaviours, target = _in_parts(raw, how, name)
+    trust, told = _trust(raw, parts.train.user_ids, how)
+    tables = read_tables(asked, raw.tables, of(Columns, options), log_path) if asked.wanted else {}
+    if asked.new_items and "item" in tables:
+        parts = _with_items(parts, only_new(tables["item"], parts.train.item_ids).ids)
+    side, noted = side_features(parts.train, tables, asked) if asked.wanted else (None, {})
+    beside = Beside(trust, {own: without_held_out(matrix, parts) for own, matrix in behaviours.items()}, target)
+    return InteractionSource(name, parts, side=side, beside=beside, notes={"layout": raw.layout, **raw.notes, **told, **noted})
+
+
+def _in_parts(raw: Raw, how: Preparation, name: str) -> tuple[Parts, dict[str, csr_matrix], str]:
+    """The parts, the training matrices of further behaviours, and the behaviour that parts are of, "" where they are not told apart."""
     log, validation, test = (None if part is None else _filtered(part, how, name) for part in (raw.log, raw.validation, raw.test))
     assert log is not None
     parted = validation is not None or test is not None
@@ -111,14 +129,20 @@ def prepare(raw: Raw, name: str, options: Mapping[str, Any]) -> InteractionSourc
     target = ""
     if how.target is not None:
         (log, validation, test), behaviours, target = told_apart(log, (validation, test), how.target, name)
+    if validation is not None and how.validation == 0:
+        log, validation = joined([log, validation]), None
     kind = how.split or ("given" if parted else "ratio" if log.time is None else "temporal")
     drawn = how.validation if validation is None else 0.0
     parts = split(log, kind, share=how.share, validation=drawn, seed=how.seed, test=test)
     if validation is not None:
         parts = replace(parts, validation=validation)
-    trust, told = _trust(raw, log.user_ids, how)
-    beside = Beside(trust, {own: without_held_out(matrix, parts) for own, matrix in behaviours.items()}, target)
-    return InteractionSource(name, parts, beside=beside, notes={"layout": raw.layout, **raw.notes, **told})
+    return thin(parts, how.train_share, how.seed), behaviours, target
+
+
+def _with_items(parts: Parts, ids: np.ndarray) -> Parts:
+    """The same parts with further items (n,) behind their own, which nobody has."""
+    whole = np.concatenate([parts.train.item_ids, ids])
+    return replace(parts, **{part: replace(getattr(parts, part), item_ids=whole) for part in ("train", "validation", "test")})
 
 
 def of(kind: type, options: Mapping[str, Any]) -> Any:

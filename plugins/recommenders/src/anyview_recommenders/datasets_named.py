@@ -10,7 +10,10 @@ import numpy as np
 from anyview.data.roots import data_root
 from anyview.errors import UserError
 from anyview_recommenders.datasets import prepare
-from anyview_recommenders.generated import generate, generate_behaviours, generate_trust
+from anyview_recommenders.generated import generate
+from anyview_recommenders.generated_features import generate_with_features
+from anyview_recommenders.generated_social import generate_behaviours, generate_trust
+from anyview_recommenders.generated_walks import walk
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.raw import Raw, assemble
 from anyview_recommenders.readers import read_path
@@ -23,6 +26,18 @@ BEHAVIOURS = ("view", "cart", "buy")
 def generated(**options: Any) -> InteractionSource:
     """600 users with latent tastes and 400 items of power-law popularity, with times; needs no file."""
     return prepare(Raw(generate(), layout="generated"), "generated", options)
+
+
+def generated_features(**options: Any) -> InteractionSource:
+    """600 users and 500 items with features that say who likes what, most items used by a few; needs no file."""
+    log, items, users = generate_with_features()
+    raw = Raw(log, layout="generated", tables={"item": lambda: items, "user": lambda: users})
+    return prepare(raw, "generated-features", {"features": True, **options})
+
+
+def generated_walks(**options: Any) -> InteractionSource:
+    """1,000 users who walk from item to item among 200; the last of each user's is test, the one before validation; needs no file."""
+    return prepare(Raw(walk().log, layout="generated"), "generated-walks", {"split": "leave_one_out", **options})
 
 
 def generated_social(**options: Any) -> InteractionSource:
@@ -53,9 +68,9 @@ def ml_latest_small(**options: Any) -> InteractionSource:
 
 
 def amazon_beauty(**options: Any) -> InteractionSource:
-    """Amazon Beauty: 22,363 users, 12,101 items, 198,502 purchases in order; the last of each user's is test."""
+    """Amazon Beauty: 22,363 users, 12,101 items, 198,502 purchases in order; the last of each user's is test, the one before validation."""
     raw = read_path(_folder("amazon-beauty", "train.csv and test.csv"), Columns())
-    return prepare(raw, "amazon-beauty", options)
+    return prepare(raw, "amazon-beauty", {"split": "leave_one_out", **options})
 
 
 def retail_rocket(**options: Any) -> InteractionSource:

@@ -21,10 +21,13 @@ from anyview.evaluation.protocol_data import ProtocolData
 from anyview_recommenders.baselines.als import als
 from anyview_recommenders.baselines.ease import ease
 from anyview_recommenders.baselines.item_knn import item_knn
+from anyview_recommenders.baselines.markov import transitions
 from anyview_recommenders.baselines.popularity import popularity
+from anyview_recommenders.catalogue import Catalogue
+from anyview_recommenders.histories import PartName
 from anyview_recommenders.ranking import HEAD, MEMORY, rank
 from anyview_recommenders.scorer import DotProduct, Scorer
-from anyview_recommenders.source import InteractionSource, all_nodes
+from anyview_recommenders.source import InteractionSource
 
 Part = Literal["test", "validation"]
 
@@ -50,8 +53,25 @@ def score_part(
     return {**scores, "users": float(len(found.users)), "cold_users": float(found.cold)}
 
 
-def _beside(make: Callable[[csr_matrix], Scorer]) -> Callable[..., Scores]:
-    """A classical recommender as a baseline of the protocol: fitted to the training part, scored as the encoder is, once for all seeds."""
+def _of_training(make: Callable[[csr_matrix], Scorer]) -> Callable[[InteractionSource, Part], Scorer]:
+    """What is fitted to the training matrix alone, whatever part is ranked."""
+    return lambda source, _part: make(source.parts.train.matrix())
+
+
+def markov_of(source: InteractionSource, part: Part) -> Scorer | None:
+    """First-order Markov: transitions of the training part, after the last item before the ranked part; None for a log without order."""
+    histories = source.catalogue.histories
+    if histories is None:
+        return None
+    train, known = histories.until("train"), histories.until("train" if part == "validation" else "validation")
+    return transitions(train.owners.numpy(), train.items.numpy(), known.last_items().numpy(), source.shape["items"])
+
+
+def _beside(make: Callable[[InteractionSource, Part], Scorer | None]) -> Callable[..., Scores]:
+    """A classical recommender as a baseline of the protocol: fitted to the training part, scored as the encoder is, once for all seeds.
+
+    Nothing where there is no scorer for the log.
+    """
 
     made: WeakKeyDictionary[InteractionSource, dict[tuple[Any, ...], Scores]] = WeakKeyDictionary()
 
@@ -59,16 +79,18 @@ def _beside(make: Callable[[csr_matrix], Scorer]) -> Callable[..., Scores]:
         source, asked = _log(data), tuple(options.items())
         scores = made.setdefault(source, {})
         if asked not in scores:
-            scores[asked] = score_part(make(source.parts.train.matrix()), source, **options)
+            scorer = make(source, options["part"])
+            scores[asked] = {} if scorer is None else score_part(scorer, source, **options)
         return dict(scores[asked])
 
     return score
 
 
 BASELINES = {
-    "ItemKNN": _beside(partial(item_knn, neighbours=100, shrinkage=10.0)),
-    "EASE": _beside(partial(ease, regularisation=100.0)),
-    "ALS": _beside(partial(als, regularisation=10.0, confidence=10.0)),
+    "Markov": _beside(markov_of),
+    "ItemKNN": _beside(_of_training(partial(item_knn, neighbours=100, shrinkage=10.0))),
+    "EASE": _beside(_of_training(partial(ease, regularisation=100.0))),
+    "ALS": _beside(_of_training(partial(als, regularisation=10.0, confidence=10.0))),
 }
 
 
@@ -76,7 +98,7 @@ BASELINES = {
     headline="recall",
     needs="source",
     labels="source",
-    majority=_beside(popularity),
+    majority=_beside(_of_training(popularity)),
     constant="popularity",
     baselines=BASELINES,
     facts=("users", "cold_users"),
@@ -98,12 +120,13 @@ def ranking(
     Every item of the catalogue is a candidate; those in the user's training part, and for the test part in the validation part, are left
     out. Equal scores rank the smaller position first. Users count who have an item in `part`, and something in training unless `cold`.
     recall and ndcg also of the `head` of the catalogue (its most popular items) and of the tail alone; coverage: share of the catalogue in
-    any list; popularity: mean training count of what is listed. Baselines are fitted to the training part at settings of their own, which
-    were not tuned to the data. memory: bytes of scores at once, of which a few copies are made.
-    Raises UserError for data that is no log, and for an empty part.
+    any list; popularity: mean training count of what is listed. An encoder of sequences reads what a user did before `part`. Baselines are
+    fitted to the training part at settings of their own, which were not tuned to the data. memory: bytes of scores at once, of which a few
+    copies are made. Raises UserError for data that is no log, and for an empty part.
     """
     source, users = _log(data), _log(data).shape["users"]
-    rows = torch.from_numpy(data.rows)
+    shown = source.ranked_on(part)
+    rows = torch.from_numpy(data.rows if shown is source else data.embed(shown))
     return score_part(DotProduct(rows[:users], rows[users:]), source, k=k, part=part, cold=cold, head=head, memory=memory)
 
 
@@ -114,7 +137,7 @@ class ValidationScore:
     """
 
     def __init__(self, source: InteractionSource, *, measure: str = "recall", k: int = 20, users: int = 10_000) -> None:
-        self.train, relevant = source.parts.train.matrix(), source.parts.validation.matrix()
+        self.catalogue, relevant = source.catalogue, source.parts.validation.matrix()
         self.measure, self.k = measure, k
         with_items = torch.from_numpy(relevant.getnnz(1)).nonzero().flatten()
         drawn = with_items[torch.randperm(len(with_items), generator=torch.Generator().manual_seed(0))[:users]]
@@ -124,8 +147,8 @@ class ValidationScore:
 
     def __call__(self, encoder: Encoder) -> float:
         """The measure, 0 to 1, of an encoder in evaluation mode, where it is."""
-        scorer = scorer_of(encoder, self.train.shape[0], self.train.shape[1])
-        return rank(scorer, self.train, self.relevant, k=[self.k]).means()[f"{self.measure}@{self.k}"]
+        scorer = scorer_of(encoder, self.catalogue, until="train")
+        return rank(scorer, self.catalogue.train, self.relevant, k=[self.k]).means()[f"{self.measure}@{self.k}"]
 
 
 def stop_early(source: Source, *, every: int, patience: int) -> EarlyStopping | None:
@@ -136,8 +159,8 @@ def stop_early(source: Source, *, every: int, patience: int) -> EarlyStopping | 
 
 
 @torch.no_grad()
-def scorer_of(encoder: Encoder, users: int, items: int) -> DotProduct:
-    """An encoder's rows of all users and items as a scorer, where the encoder is."""
+def scorer_of(encoder: Encoder, catalogue: Catalogue, *, until: PartName = "test") -> DotProduct:
+    """An encoder's rows of all users and items as a scorer, where the encoder is; until: the last part that sequences are read from."""
     device = next(encoder.parameters()).device
-    rows = encoder(moved(all_nodes(users + items), device)).rows.float()
-    return DotProduct(rows[:users], rows[users:])
+    rows = torch.cat([encoder(moved(view, device)).rows.float() for view in catalogue.clean(until=until)])
+    return DotProduct(rows[: catalogue.users], rows[catalogue.users :])

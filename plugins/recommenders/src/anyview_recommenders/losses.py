@@ -7,11 +7,11 @@ of users and items: Wang et al. 2022, arXiv 2206.12811 (DirectAU).
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from anyview.objectives.align_uniform import uniformity
-from anyview.objectives.contrast import cross_entropy, log_sum_exp, unit
+from anyview.objectives.contrast import cross_entropy, in_blocks, log_sum_exp, part, products, unit
 from anyview.objectives.gram import full
 
 
@@ -66,9 +66,14 @@ def product_contrast(queries: Tensor, keys: Tensor, own: Tensor, bound: float = 
     >>> round(float(product_contrast(torch.zeros(2, 3), torch.zeros(5, 3), torch.tensor([0, 1])).exp()), 3)
     5.0
     """
+    return product_losses(queries, keys, own, bound).mean()
+
+
+def product_losses(queries: Tensor, keys: Tensor, own: Tensor, bound: float = torch.inf) -> Tensor:
+    """The summands of `product_contrast`, (M,)."""
     queries, keys = full(queries), full(keys)
     with_own = (queries * keys[own]).sum(1)
-    return (log_sum_exp(queries, keys) - with_own.clamp(-bound, bound)).mean()
+    return log_sum_exp(queries, keys) - with_own.clamp(-bound, bound)
 
 
 def spread(users: Tensor, items: Tensor) -> Tensor:
@@ -79,3 +84,57 @@ def spread(users: Tensor, items: Tensor) -> Tensor:
     """
     parts = [uniformity(rows) if len(rows) > 1 else full(rows).sum() * 0 for rows in (users, items)]
     return torch.stack(parts).mean()
+
+
+def in_batch_softmax(
+    queries: Tensor, items: Tensor, temperature: float, *, log_chances: Tensor | None = None, excluded: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy of finding a query's own item among the items of the whole batch, from cosines over the temperature; a mean.
+
+    queries, items: (B, D), row b of both from one interaction. log_chances: (B,) log of how likely each item is to be in a batch, which is
+    subtracted from its logits (log Q), or items that are often there would pay for it. excluded: (B, B) bool, items that are no negatives
+    of a query; a query's own item always stays. With a large batch the B x B matrix is made in blocks.
+
+    Yi, Yang, Hong, Cheng, Heldt, Kumthekar, Zhao, Wei, Chi. Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations.
+    RecSys 2019.
+
+    >>> round(float(in_batch_softmax(torch.ones(8, 4), torch.ones(8, 4), 0.07).exp()), 3)
+    8.0
+    """
+    queries, items = unit(queries, 1 / temperature), unit(items)
+    own_item = torch.arange(len(items), device=items.device)
+
+    def losses(own: slice) -> Tensor:
+        logits = products(part(queries, own), items)
+        if log_chances is not None:
+            logits = logits - log_chances
+        if excluded is not None:
+            others = excluded[own] & (own_item[own, None] != own_item)
+            logits = logits.masked_fill(others, -torch.inf)
+        return nn.functional.cross_entropy(logits, part(own_item, own), reduction="none")
+
+    return in_blocks(losses, len(queries), len(items)).mean()
+
+
+def view_contrast(a: Tensor, b: Tensor, temperature: float = 1.0, groups: Tensor | None = None) -> Tensor:
+    """NT-Xent of two views by products as they are: cross-entropy of finding a row's other view among all others of both, a mean over 2M.
+
+    a, b: (M, D), row m of both from the same sequence. groups: (M,) int64; rows of one group are no negatives of each other. A single
+    sequence gives 0. With cosines in the place of products it is `simclr_loss`.
+
+    >>> round(float(view_contrast(torch.ones(8, 4), torch.ones(8, 4)).exp()), 3)
+    15.0
+    """
+    rows, count = torch.cat([full(a), full(b)]), len(a)
+    if groups is None:
+        return cross_entropy(rows / temperature, rows, targets=[count, -count], apart=[0]).mean()
+    group, places = groups.repeat(2), torch.arange(2 * count, device=a.device)
+    own = places.roll(count)
+
+    def losses(part: slice) -> Tensor:
+        hidden = (group[part, None] == group) & (places != own[part, None])
+        return nn.functional.cross_entropy(
+            (products(rows[part], rows) / temperature).masked_fill(hidden, -torch.inf), own[part], reduction="none"
+        )
+
+    return in_blocks(losses, 2 * count, 2 * count).mean()

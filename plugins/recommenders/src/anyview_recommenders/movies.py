@@ -12,6 +12,7 @@ from anyview.errors import UserError
 from anyview_recommenders.tables import of_strings
 
 YEAR = re.compile(r"\((\d{4})(?:[-–]\d{0,4})?\)\s*$")
+WORD = re.compile(r"[^\W_]+")
 NO_GENRES = "(no genres listed)"
 
 
@@ -33,6 +34,19 @@ def read_movies(folder: Path) -> dict[str, np.ndarray]:
         "genres": _lists([[] if text == NO_GENRES else text.split("|") for text in films["genres"]]),
         "tags": _lists([tagged.get(film, []) for film in words]),
     }
+
+
+def film_table(folder: Path) -> pd.DataFrame:
+    """The films of a folder as a table of features: item, year, decade, genres, words of the title and tags, lists where there are several.
+
+    Tags are those that users gave, whenever they did: they say that somebody saw the film, and not who. Raises UserError as `read_movies`.
+    """
+    films = read_movies(folder)
+    years = films["year"]
+    decades = [f"{int(year) // 10 * 10}s" if np.isfinite(year) else "" for year in years]
+    words = [list(dict.fromkeys(WORD.findall(title.lower()))) for title in films["title"]]
+    columns = {"item": films["item"], "year": years, "decade": decades, "genres": films["genres"], "words": words, "tags": films["tags"]}
+    return pd.DataFrame(columns)
 
 
 def _tags(path: Path) -> dict[str, list[str]]:

@@ -6,40 +6,46 @@ from anyview.plugins import hookimpl
 
 api = 1
 install = "anyview[recommenders]"
+TRANSFORMERS = {"item_transformer": "ItemTransformer", "cloze_transformer": "ClozeTransformer"}
+SEQUENCE_VIEWS = {"next_items": "NextItems", "cloze": "Cloze", "augmented_sequences": "Augmented"}
 
 
 @hookimpl
 def recipes() -> dict[str, str]:
     """Models, one file each."""
     names = ("lightgcn", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "direct_au", "contrast")
-    names += ("mhcn",)
+    names += ("two_towers", "sasrec", "bert4rec", "cl4srec", "duorec", "mhcn")
     return {name: f"anyview_recommenders.recipes.{name}:{name}" for name in names}
 
 
 @hookimpl
 def objectives() -> dict[str, str]:
-    """Objectives over users, their items and other items."""
-    return {"bpr": "anyview_recommenders.objectives:BPR"}
+    """Objectives over users, their items and other items, over views of items, and over what comes next in a sequence."""
+    names = {"bpr": "objectives:BPR", "item_contrast": "item_contrast:ItemContrast", "next_item": "next_item:NextItem"}
+    return {name: f"anyview_recommenders.{target}" for name, target in names.items()}
 
 
 @hookimpl
 def encoders() -> dict[str, str]:
-    """Encoders of users and items."""
-    return {"light_graph_convolution": "anyview_recommenders.encoders:LightGraphConvolution"}
+    """Encoders of users and items, and of sequences of items."""
+    names = {"light_graph_convolution": "encoders:LightGraphConvolution", "two_towers": "towers:TwoTowers"}
+    names |= {name: f"sequence_encoders:{kind}" for name, kind in TRANSFORMERS.items()}
+    return {name: f"anyview_recommenders.{target}" for name, target in names.items()}
 
 
 @hookimpl
 def views() -> dict[str, str]:
-    """What is shown of a batch of interactions."""
-    return {"triples": "anyview_recommenders.views:Triples"}
+    """What is shown of a batch of interactions, or of sequences."""
+    names = {"triples": "views:Triples", "users_with_items": "feature_views:UsersWithItems", "item_pair": "feature_views:ItemPair"}
+    names |= {name: f"sequence_views:{kind}" for name, kind in SEQUENCE_VIEWS.items()}
+    return {name: f"anyview_recommenders.{target}" for name, target in names.items()}
 
 
 @hookimpl
 def datasets() -> dict[str, str]:
     """Logs by name; a path to the user's own works everywhere as well."""
-    names = {"generated": "generated", "lastfm": "lastfm", "ml-latest-small": "ml_latest_small"}
-    names |= {"generated-social": "generated_social", "generated-behaviours": "generated_behaviours"}
-    names |= {"amazon-beauty": "amazon_beauty", "retail_rocket": "retail_rocket"}
+    generated = ("generated", "generated-features", "generated-walks", "generated-social", "generated-behaviours")
+    names = {name: name.replace("-", "_") for name in (*generated, "lastfm", "ml-latest-small", "amazon-beauty", "retail_rocket")}
     return {name: f"anyview_recommenders.datasets_named:{function}" for name, function in names.items()}
 
 

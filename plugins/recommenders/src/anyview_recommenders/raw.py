@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ class Raw:
 
     log: all of it, or its training part where test is there. layout: what kind of file it was. notes: what a user should know of it.
     trust: links between users that came with it, or the file of them, which `trust.read_trust` reads.
+    tables: makes the DataFrame of features that lies beside it, by "user" and "item".
     """
 
     log: Interactions
@@ -27,6 +28,7 @@ class Raw:
     test: Interactions | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     trust: Interactions | Path | None = None
+    tables: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
 
 
 def assemble(layout: str, *parts: Interactions | None, notes: dict[str, Any] | None = None, what: str = "the data") -> Raw:

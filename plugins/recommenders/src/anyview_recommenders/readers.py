@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from anyview.errors import UserError
 from anyview_recommenders.atomic import read_inter
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.matrices import read_pairs
+from anyview_recommenders.movies import film_table
 from anyview_recommenders.raw import Raw, assemble
 from anyview_recommenders.tables import Columns, Layout, header_of, of_frame, read_csv, read_parquet, separator_of
 from anyview_recommenders.text import is_lists, read_lists, read_sequences, read_triples
@@ -47,7 +49,8 @@ def _read_folder(path: Path, columns: Columns) -> Raw:
         return assemble(layout, *(None if found is None else found[0] for found in read), what=f"the folder {str(path)!r}")
     if (path / "ratings.csv").is_file():
         log, layout = read_csv(path / "ratings.csv", columns)
-        return assemble(f"movie tables, {layout}", log, what=f"the folder {str(path)!r}")
+        films = {"item": partial(film_table, path)} if (path / "movies.csv").is_file() else {}
+        return replace(assemble(f"movie tables, {layout}", log, what=f"the folder {str(path)!r}"), tables=films)
     inter = sorted(path.glob("*.inter"))
     if len(inter) == 1:
         return assemble("atomic file", read_inter(inter[0], columns), what=f"the folder {str(path)!r}")

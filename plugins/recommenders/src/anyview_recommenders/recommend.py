@@ -22,6 +22,7 @@ def options(
     user: str | None = None,
     users: str | None = None,
     k: int = 20,
+    new_items: str | None = None,
     out: str | None = None,
     device: str = "auto",
     overwrite: bool = False,
@@ -34,6 +35,7 @@ def options(
         user: an id as the data has it; may be given several times
         users: a text file with an id on each line, or all
         k: how many items each
+        new_items: a table of features of items that the run does not know, to be recommended too
         out: a .parquet file for user, rank, item and score, instead of a table
         device: that scores are made on: cpu, cuda, mps or auto, which is an accelerator where there is one
         overwrite: replace an existing file
@@ -50,7 +52,7 @@ def run(arguments: list[str]) -> int:
     from anyview.run import load
     from anyview_recommenders.recommender import Recommender
 
-    recommender = Recommender(load(chosen["folder"]), device=chosen["device"])
+    recommender = Recommender(load(chosen["folder"]), device=chosen["device"], new_items=chosen["new_items"])
     found = recommender.recommend(asked, chosen["k"])
     if path is not None:
         count = _write(path, found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from anyview.views.draws import derive_seed
 from anyview.views.view import View
 from anyview_recommenders.beside import Beside, facts
 from anyview_recommenders.catalogue import Catalogue, packed
+from anyview_recommenders.features import SideFeatures
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.splits import Parts
 
@@ -31,16 +32,26 @@ class InteractionSource(Source):
 
     Samples, and the rows of an embedding, are nodes: users 0 .. U - 1, then items U .. U + I - 1; `ids` are their original ids in that
     order (as strings where one kind has integers and the other strings). A batch is of training interactions: data {"user": (b,), "item":
-    (b,)} positions, and its index counts interactions. beside: trust and further behaviours. notes: further facts for `describe`.
+    (b,)} positions, and its index counts interactions. side: features of users and items, None where nobody asked for any. beside: trust
+    and further behaviours. notes: further facts for `describe`.
 
     An epoch is a fresh order of the training interactions, cut into batches whose sizes differ by at most one. Users who have every item of
     the catalogue are left out of it, because nothing is left that they could prefer less. Raises UserError where no interaction is left.
     """
 
     protocols = ("ranking",)
+    all_training: Mapping[str, Any] | None = {"validation": 0}
 
-    def __init__(self, name: str, parts: Parts, *, beside: Beside | None = None, notes: Mapping[str, Any] | None = None) -> None:
-        self.name, self.parts, self.beside, self.notes = name, parts, beside or Beside(), dict(notes or {})
+    def __init__(
+        self,
+        name: str,
+        parts: Parts,
+        *,
+        side: SideFeatures | None = None,
+        beside: Beside | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name, self.parts, self.side, self.beside, self.notes = name, parts, side, beside or Beside(), dict(notes or {})
         train = parts.train
         self.shape = {"users": train.users, "items": train.items, "interactions": len(train)}
         kinds = {train.user_ids.dtype.kind, train.item_ids.dtype.kind}
@@ -66,17 +77,24 @@ class InteractionSource(Source):
         return 1 if batch_size is None else -(-len(self._rows) // batch_size)
 
     def batches(self, epoch: Epoch) -> Iterator[Batch]:
-        count, steps = len(self._rows), self.steps(epoch.batch_size)
-        if count // steps < epoch.ranks:
-            asked = f"a batch of {count // steps} interactions"
-            raise UserError(f"{asked} cannot be shared by {epoch.ranks} ranks; make the batch larger or use fewer devices")
+        count = len(self._rows)
         order = torch.Generator().manual_seed(derive_seed(epoch.seed, "order", epoch.number))
         rows = self._rows[torch.randperm(count, generator=order)]
-        for step in range(epoch.skip, steps):
-            start, end = count * step // steps, count * (step + 1) // steps
+        for start, end in self.cuts(count, epoch, "interactions"):
             own = epoch.own(end - start)
             index = rows[start:end][own]
             yield Batch({"user": self._user[index], "item": self._item[index]}, len(index), own.start, end - start, index=index)
+
+    def cuts(self, count: int, epoch: Epoch, what: str) -> Iterator[tuple[int, int]]:
+        """Where the batches of `count` samples that an epoch still shows begin and end, their sizes differ by at most one.
+
+        Raises UserError, which says what the samples are, where a batch has fewer than there are ranks.
+        """
+        steps = self.steps(epoch.batch_size)
+        if count // steps < epoch.ranks:
+            asked = f"a batch of {count // steps} {what}"
+            raise UserError(f"{asked} cannot be shared by {epoch.ranks} ranks; make the batch larger or use fewer devices")
+        return ((count * step // steps, count * (step + 1) // steps) for step in range(epoch.skip, steps))
 
     @cached_property
     def _user(self) -> torch.Tensor:
@@ -87,8 +105,11 @@ class InteractionSource(Source):
         return torch.from_numpy(self.parts.train.item)
 
     def clean(self, batch_size: int = 1024) -> Iterable[View]:
-        """All nodes in one view, because a graph convolution is taken over all of them, however few are asked for."""
-        return [all_nodes(len(self))]
+        return self.catalogue.clean(batch_size)
+
+    def ranked_on(self, part: Literal["test", "validation"]) -> InteractionSource:
+        """The same log, whose clean views show nothing of a part that is to be ranked."""
+        return self
 
     def features(self) -> np.ndarray:
         """(U + I, 64 at most) factors of the training matrix's truncated SVD, whose products are its best approximation of that rank.
@@ -109,7 +130,11 @@ class InteractionSource(Source):
         return Split(*numbers, name=self.parts.name)
 
     def keeps(self) -> Mapping[str, np.ndarray]:
-        return {**self.catalogue.arrays(), **self.beside.arrays()}
+        return {**self.catalogue.arrays(), **self._further()}
+
+    def _further(self) -> dict[str, np.ndarray]:
+        """What there is beyond interactions, as a run keeps it."""
+        return {**({} if self.side is None else self.side.arrays()), **self.beside.arrays()}
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -122,17 +147,13 @@ class InteractionSource(Source):
     def fingerprint(self) -> str:
         train = self.parts.train
         ids = [*packed("users", train.user_ids).values(), *packed("items", train.item_ids).values()]
-        return fingerprint(*ids, *(array for part in self.parts.all for array in _positions(part)), *self.beside.arrays().values())
+        of_parts = (array for part in self.parts.all for array in _positions(part))
+        return fingerprint(*ids, *of_parts, *self._further().values())
 
     def describe(self) -> dict[str, Any]:
+        features = {} if self.side is None else self.side.facts()
         aside = facts(self.beside, len(self.parts.train))
-        return {"name": self.name, **self.parts.whole().summary(), **self.parts.facts(), **aside, **self.notes}
-
-
-def all_nodes(count: int) -> View:
-    """A clean view of nodes 0 .. count - 1."""
-    nodes = torch.arange(count)
-    return View({"nodes": nodes}, role="clean", index=nodes)
+        return {"name": self.name, **self.parts.whole().summary(), **self.parts.facts(), **aside, **self.notes, **features}
 
 
 def _positions(part: Interactions) -> tuple[np.ndarray | None, ...]:

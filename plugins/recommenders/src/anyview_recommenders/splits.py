@@ -112,15 +112,38 @@ def k_core(log: Interactions, k: int) -> Interactions:
     raise UserError(f"no user and item of {len(log):,} interactions have {k} each, so the filter leaves nothing; choose a smaller k_core")
 
 
+def thin(parts: Parts, share: float, seed: int = 0) -> Parts:
+    """The same parts with a random share of the training interactions; each user keeps at least one of theirs.
+
+    Raises UserError unless 0 < share <= 1.
+
+    >>> log = Interactions.from_ids(np.repeat(np.arange(50), 20), np.tile(np.arange(20), 50))
+    >>> nothing = log.select(np.zeros(len(log), dtype=bool))
+    >>> len(thin(Parts(log, nothing, nothing, "given"), 0.1).train)
+    100
+    """
+    if not 0 < share <= 1:
+        raise UserError(f"the share of training interactions lies above 0 and up to 1, and train_share is {share:g}; try 0.1")
+    if share == 1:
+        return parts
+    train = parts.train
+    drawn = np.random.default_rng([seed, 2]).permutation(len(train))
+    first, _ = _places(train, drawn)
+    order = np.lexsort((drawn, first > 0))  # one of each user's before all others
+    kept = np.zeros(len(train), dtype=bool)
+    kept[order[: max(int((first == 0).sum()), round(share * len(train)))]] = True
+    return replace(parts, train=train.select(kept), name=f"{parts.name}, {100 * share:g} % of training")
+
+
 def _held_out(log: Interactions, how: SplitName, share: float, seed: int) -> np.ndarray:
     """(n,) bool, the test interactions."""
     if how == "global_time":
         return _latest(log, share)
     if how == "leave_one_out":
-        place, count = _places(log, _when(log))
+        place, count = _places(log, when(log))
         return (place == count - 1) & (count > 1)
     random = np.random.default_rng(seed)
-    place, count = _places(log, random.permutation(len(log)) if how == "ratio" or log.time is None else _when(log))
+    place, count = _places(log, random.permutation(len(log)) if how == "ratio" or log.time is None else when(log))
     late = place >= np.maximum(1, np.floor(share * count + 1e-9))
     if how != "by_user":
         return late
@@ -136,7 +159,7 @@ def _validation(log: Interactions, how: SplitName, share: float, seed: int) -> n
     if how == "global_time":
         return _latest(log, 1 - share)
     drawn = how == "ratio" or (how != "leave_one_out" and log.time is None)
-    place, count = _places(log, np.random.default_rng([seed, 1]).permutation(len(log)) if drawn else _when(log))
+    place, count = _places(log, np.random.default_rng([seed, 1]).permutation(len(log)) if drawn else when(log))
     size = np.ones(len(log)) if how == "leave_one_out" else np.floor(share * count + 0.5)
     return place >= np.maximum(1, count - size)
 
@@ -148,8 +171,12 @@ def _latest(log: Interactions, share: float) -> np.ndarray:
     return log.time >= moment
 
 
-def _when(log: Interactions) -> np.ndarray:
-    """(n,) numbers that rise with time, and with the item's id where times are equal; the log's order where it has no times."""
+def when(log: Interactions) -> np.ndarray:
+    """(n,) numbers that rise with time, and with the item's id where times are equal; the log's order where it has no times.
+
+    >>> when(Interactions.from_ids([1, 1, 1], [5, 9, 7], time=np.array([3.0, 1.0, 1.0]))).tolist()
+    [2, 1, 0]
+    """
     if log.time is None:
         return np.arange(len(log))
     rank = np.empty(log.items, dtype=np.int64)

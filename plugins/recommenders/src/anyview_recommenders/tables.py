@@ -61,8 +61,7 @@ def found_columns(names: Sequence[str], columns: Columns, what: str) -> dict[str
     for meaning, name in asked.items():
         if name is not None and name not in names:
             raise unknown(f"column of {what}", name, names, look=", ".join(names))
-        usual = (own for word in USUAL[meaning] for own in names if re.sub(r"[^a-z]", "", own.lower()) == word)
-        chosen = name or next(usual, None)
+        chosen = name or usual_column(meaning, names)
         if chosen is not None:
             found[meaning] = chosen
     for meaning in ("user", "item"):
@@ -71,6 +70,15 @@ def found_columns(names: Sequence[str], columns: Columns, what: str) -> dict[str
             sentence = f"{what} has the columns {listed}, and none is called as {meaning}s usually are"
             raise UserError(f"{sentence}; name it with --reading.{meaning} NAME")
     return found
+
+
+def usual_column(meaning: str, names: Sequence[str]) -> str | None:
+    """The column that is called as users, items, ratings, times or behaviours usually are; None where there is none.
+
+    >>> usual_column("item", ["title", "movieId"])
+    'movieId'
+    """
+    return next((own for word in USUAL[meaning] for own in names if re.sub(r"[^a-z]", "", own.lower()) == word), None)
 
 
 def read_csv(path: Path, columns: Columns) -> tuple[Interactions, str]:

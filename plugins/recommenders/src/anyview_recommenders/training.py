@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -12,21 +12,32 @@ from anyview.encoders.encoder import Encoder
 from anyview.recipe import Recipe, Stage, Task
 from anyview_recommenders.evaluations import stop_early
 
+ADAM = functools.partial(torch.optim.Adam, fused=True)
+
 
 def trained(
-    source: Source, network: Encoder, tasks: Sequence[Task], epochs: int, batch_size: int, lr: float, look_every: int, patience: int
+    source: Source,
+    network: Encoder,
+    tasks: Sequence[Task],
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    look_every: int,
+    patience: int,
+    optimizer: Callable[..., torch.optim.Optimizer] = ADAM,
 ) -> Recipe:
     """One stage in which an encoder learns the tasks and is kept as it ranked best.
 
-    epochs: passes over the training interactions, at most. batch_size: interactions per step, over all devices. lr: Adam's, constant.
-    look_every: passes between two looks at the validation part. patience: looks without a better score after which training ends.
+    epochs: passes over the training interactions, at most. batch_size: interactions per step, over all devices. lr: constant.
+    optimizer: called with parameters and lr. look_every: passes between two looks at the validation part. patience: looks without a better
+    score after which training ends.
     """
     stage = Stage(
         tasks=tasks,
         encoder=network,
         epochs=epochs,
         batch_size=batch_size,
-        optimizer=functools.partial(torch.optim.Adam, lr=lr, fused=True),
+        optimizer=functools.partial(optimizer, lr=lr),
         early_stopping=stop_early(source, every=look_every, patience=patience),
     )
     return Recipe(source=source, stages=[stage], embedder=network)

@@ -42,6 +42,7 @@ def peak_per_minute(data: ProtocolData, _seed: int, *, low: float, high: float, 
 
 @protocol(
     headline="mae",
+    smaller=True,
     labels="numbers",
     needs="source",
     majority=mean_of_train,
@@ -108,6 +109,7 @@ def peak_per_window(data: ProtocolData, _seed: int, **_options: Any) -> Scores:
 
 @protocol(
     headline="mape",
+    smaller=True,
     labels="numbers",
     needs="source",
     majority=mean_of_train,

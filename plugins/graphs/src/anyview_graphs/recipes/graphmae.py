@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+from anyview.ranges import Choices, LogUniform, Uniform
 from anyview.recipe import Recipe, Stage, Task, recipe
 from anyview.schedules import Constant, Cosine
 from anyview_graphs.datasets import open_graph
@@ -53,9 +54,16 @@ PAPER = {
     "ppi": "74.50 ± 0.29 micro-F1, linear, 5 seeds",
     "reddit": "96.01 ± 0.08 accuracy, linear, 5 seeds",
 }
+RANGES = {
+    "lr": LogUniform(1e-4, 1e-2),
+    "weight_decay": LogUniform(1e-6, 1e-3),
+    "mask_rate": Uniform(0.3, 0.8),
+    "replace_rate": Uniform(0.0, 0.2),
+    "alpha": Choices(1.0, 2.0, 3.0),
+}
 
 
-@recipe(presets={**TUNED, **OURS}, views=MaskNodes, results=PAPER)
+@recipe(presets={**TUNED, **OURS}, views=MaskNodes, results=PAPER, ranges=RANGES)
 def graphmae(
     data: str = "cora",
     *,

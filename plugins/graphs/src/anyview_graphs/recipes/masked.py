@@ -12,6 +12,7 @@ import functools
 import torch
 
 from anyview.objectives.objective import ObjectiveSlot
+from anyview.ranges import LogUniform, Uniform
 from anyview.recipe import Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
 from anyview_graphs.datasets import open_graph
@@ -25,9 +26,15 @@ PRESETS = {
     "digits": {"norm": "batch"},
     "grid": {"data": "wine", "hidden": 16, "heads": 2},
 }
+RANGES = {
+    "lr": LogUniform(1e-4, 1e-2),
+    "weight_decay": LogUniform(1e-6, 1e-3),
+    "mask_rate": Uniform(0.3, 0.8),
+    "replace_rate": Uniform(0.0, 0.2),
+}
 
 
-@recipe(presets=PRESETS, views=MaskNodes)
+@recipe(presets=PRESETS, views=MaskNodes, ranges=RANGES)
 def masked(
     data: str = "cora",
     *,

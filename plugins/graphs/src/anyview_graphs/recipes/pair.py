@@ -14,6 +14,7 @@ import torch
 
 from anyview.objectives.barlow_twins import BarlowTwins
 from anyview.objectives.objective import ObjectiveSlot
+from anyview.ranges import LogUniform
 from anyview.recipe import Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
 from anyview_graphs.datasets import open_graph
@@ -30,9 +31,10 @@ PRESETS = {
     "grid": {"data": "wine", "hidden": 16},
 }
 SMALL_BARLOW_TWINS = functools.partial(BarlowTwins, width=256, redundancy=1 / 256)
+RANGES = {"lr": LogUniform(1e-4, 1e-2), "weight_decay": LogUniform(1e-6, 1e-3), "objective.redundancy": LogUniform(1e-4, 5e-2)}
 
 
-@recipe(presets=PRESETS, views=CorruptedPair)
+@recipe(presets=PRESETS, views=CorruptedPair, ranges=RANGES)
 def pair(
     data: str = "cora",
     *,

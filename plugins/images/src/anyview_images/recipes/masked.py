@@ -11,6 +11,7 @@ import functools
 
 from anyview.objectives.masked_reconstruction import MaskedReconstruction
 from anyview.objectives.objective import Needs, ObjectiveSlot
+from anyview.ranges import LogUniform, Uniform
 from anyview.recipe import Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
 from anyview.views.blocks import ContextTargets, MaskGrid
@@ -28,9 +29,10 @@ PRESETS = {
     "digits": {"encoder": TINY, "augmentation": "digits", "mask_rate": 0.5, "batch_size": 128, "epochs": 30, "lr": 5e-3},
     "mnist": {"encoder": NARROW, "augmentation": "digits", "batch_size": 128, "epochs": 20, "lr": 2e-3},
 }
+RANGES = {"lr": LogUniform(1e-4, 1e-2), "weight_decay": LogUniform(1e-3, 0.2), "mask_rate": Uniform(0.4, 0.85)}
 
 
-@recipe(presets=PRESETS, views=(MaskGrid, ContextTargets))
+@recipe(presets=PRESETS, views=(MaskGrid, ContextTargets), ranges=RANGES)
 def masked(
     data: str = "digits",
     *,

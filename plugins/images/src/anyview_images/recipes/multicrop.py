@@ -12,6 +12,7 @@ from typing import Any
 from anyview.errors import UserError
 from anyview.objectives.objective import MismatchError, Needs, ObjectiveSlot
 from anyview.objectives.swav import SwAV
+from anyview.ranges import LogUniform
 from anyview.recipe import Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
 from anyview_images.datasets import open_images
@@ -48,9 +49,10 @@ PRESETS = {
         "lr": 0.1,
     },
 }
+RANGES = {"lr": LogUniform(1e-4, 0.3), "weight_decay": LogUniform(1e-6, 1e-2), "objective.temperature": LogUniform(0.05, 0.3)}
 
 
-@recipe(presets=PRESETS, views=(AugmentedCrops, MaskedCrops))
+@recipe(presets=PRESETS, views=(AugmentedCrops, MaskedCrops), ranges=RANGES)
 def multicrop(
     data: str = "digits",
     *,

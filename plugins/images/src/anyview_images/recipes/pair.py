@@ -10,6 +10,7 @@ import functools
 
 from anyview.objectives.barlow_twins import BarlowTwins
 from anyview.objectives.objective import ObjectiveSlot
+from anyview.ranges import LogUniform
 from anyview.recipe import Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
 from anyview_images.datasets import open_images
@@ -39,9 +40,10 @@ PRESETS = {
     "cifar100": CIFAR,
     "demo": {"data": "digits", "epochs": 15},
 }
+RANGES = {"lr": LogUniform(1e-2, 1.0), "weight_decay": LogUniform(1e-6, 1e-3), "objective.redundancy": LogUniform(1e-4, 5e-2)}
 
 
-@recipe(presets=PRESETS, views=AugmentedPair)
+@recipe(presets=PRESETS, views=AugmentedPair, ranges=RANGES)
 def pair(
     data: str = "digits",
     *,

@@ -38,8 +38,13 @@ def markov(sequences: Sequence[Sequence[int] | np.ndarray], items: int | None = 
     whole = np.concatenate([*rows, np.empty(0, dtype=np.int64)])
     count = int(whole.max(initial=-1)) + 1 if items is None else items
     owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-    follows = owners[1:] == owners[:-1]
-    pairs = whole[:-1][follows], whole[1:][follows]
-    counts = sparse.csr_array((np.ones(len(pairs[0])), pairs), shape=(count + 1, count))
     last = np.array([row[-1] if len(row) else count for row in rows], dtype=np.int64)
-    return Transitions(counts, np.bincount(whole, minlength=count).astype(np.float64), last)
+    return transitions(owners, whole, last, count)
+
+
+def transitions(owners: np.ndarray, items: np.ndarray, last: np.ndarray, count: int) -> Transitions:
+    """The same, of interactions in order: users (n,), ascending, and items (n,); last: (U,) what each is scored after, or count."""
+    follows = owners[1:] == owners[:-1]
+    pairs = items[:-1][follows], items[1:][follows]
+    counts = sparse.csr_array((np.ones(len(pairs[0])), pairs), shape=(count + 1, count))
+    return Transitions(counts, np.bincount(items, minlength=count).astype(np.float64), last)

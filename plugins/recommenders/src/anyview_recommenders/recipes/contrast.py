@@ -10,6 +10,7 @@ import functools
 
 from anyview.objectives.barlow_twins import BarlowTwins
 from anyview.objectives.objective import ObjectiveSlot
+from anyview.ranges import LogUniform
 from anyview.recipe import Recipe, Task, recipe
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
@@ -26,9 +27,16 @@ PRESETS = {
     "grid": {"data": "generated", "dim": 16, "epochs": 1},
 }
 SMALL_BARLOW_TWINS = functools.partial(BarlowTwins, width=256, redundancy=1 / 256)
+RANGES = {
+    "lr": LogUniform(1e-3, 2e-2),
+    "l2": LogUniform(1e-5, 1e-2),
+    "weight": LogUniform(1e-3, 0.3),
+    "amount": LogUniform(0.02, 0.5),
+    "objective.redundancy": LogUniform(1e-4, 5e-2),
+}
 
 
-@recipe(presets=PRESETS, views=NodePair)
+@recipe(presets=PRESETS, views=NodePair, ranges=RANGES)
 def contrast(
     data: str = "lastfm",
     *,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from anyview.objectives.align_uniform import alignment
 from anyview.objectives.objective import Losses, Needs, Objective, Step
+from anyview.ranges import Integers, LogUniform
 from anyview.recipe import Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import encode_batch
 from anyview_recommenders.catalogue import Catalogue
@@ -48,9 +49,15 @@ PRESETS = {
     "lastfm": {"uniformity": 0.5, "epochs": 200},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},
 }
+RANGES = {
+    "lr": LogUniform(3e-4, 1e-2),
+    "uniformity": LogUniform(0.2, 5.0),
+    "l2": LogUniform(1e-8, 1e-4),
+    "layers": Integers(0, 3),
+}
 
 
-@recipe(presets=PRESETS, views=Triples)
+@recipe(presets=PRESETS, views=Triples, ranges=RANGES)
 def direct_au(
     data: str = "lastfm",
     *,

@@ -18,6 +18,7 @@ from torch import Tensor
 from anyview.encoders.encoder import Encoding
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Objective, Step
+from anyview.ranges import Integers, LogUniform
 from anyview.recipe import Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import all_nodes, select, unique_nodes
 from anyview_recommenders.catalogue import Catalogue
@@ -102,9 +103,16 @@ PRESETS = {
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "epochs": 200},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},
 }
+RANGES = {
+    "lr": LogUniform(1e-3, 2e-2),
+    "l2": LogUniform(1e-5, 1e-2),
+    "weight": LogUniform(1e-2, 0.5),
+    "temperature": LogUniform(0.1, 1.0),
+    "rank": Integers(3, 30, log=True),
+}
 
 
-@recipe(presets=PRESETS, views=Triples)
+@recipe(presets=PRESETS, views=Triples, ranges=RANGES)
 def lightgcl(
     data: str = "lastfm",
     *,

@@ -8,6 +8,7 @@ Where the log has a validation part, training ends when its ranking no longer ge
 
 from __future__ import annotations
 
+from anyview.ranges import Integers, LogUniform
 from anyview.recipe import Recipe, Task, recipe
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
@@ -21,9 +22,10 @@ PRESETS = {
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "epochs": 300},
     "demo": {"data": "generated"},
 }
+RANGES = {"lr": LogUniform(1e-3, 2e-2), "l2": LogUniform(1e-5, 1e-2), "layers": Integers(1, 4)}
 
 
-@recipe(presets=PRESETS, views=Triples)
+@recipe(presets=PRESETS, views=Triples, ranges=RANGES)
 def lightgcn(
     data: str = "lastfm",
     *,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Objective, Step
+from anyview.ranges import Integers, LogUniform
 from anyview.recipe import Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import all_nodes, select, unique_nodes
 from anyview_recommenders.catalogue import Catalogue
@@ -111,9 +112,17 @@ PRESETS = {
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "prototypes": 100, "epochs": 300},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},
 }
+RANGES = {
+    "lr": LogUniform(1e-3, 2e-2),
+    "l2": LogUniform(1e-5, 1e-2),
+    "structure": LogUniform(1e-4, 1e-1),
+    "prototype": LogUniform(1e-5, 1e-2),
+    "temperature": LogUniform(0.05, 0.2),
+    "prototypes": Integers(20, 200, log=True),
+}
 
 
-@recipe(presets=PRESETS, views=Triples)
+@recipe(presets=PRESETS, views=Triples, ranges=RANGES)
 def ncl(
     data: str = "lastfm",
     *,

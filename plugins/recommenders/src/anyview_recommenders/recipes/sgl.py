@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from anyview.objectives.objective import Losses, Needs, Step
+from anyview.ranges import LogUniform, Uniform
 from anyview.recipe import Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import encode_nodes
 from anyview_recommenders.catalogue import Catalogue
@@ -79,9 +80,16 @@ PRESETS = {
     "lastfm": {"lr": 5e-3, "l2": 1e-4, "epochs": 100},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},
 }
+RANGES = {
+    "lr": LogUniform(1e-3, 2e-2),
+    "l2": LogUniform(1e-5, 1e-2),
+    "weight": LogUniform(1e-2, 0.5),
+    "temperature": LogUniform(0.05, 0.5),
+    "rate": Uniform(0.05, 0.5),
+}
 
 
-@recipe(presets=PRESETS, views=Triples)
+@recipe(presets=PRESETS, views=Triples, ranges=RANGES)
 def sgl(
     data: str = "lastfm",
     *,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 
 from anyview.objectives.objective import Losses, Needs, Step
+from anyview.ranges import LogUniform
 from anyview.recipe import Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import encode_nodes
 from anyview_recommenders.catalogue import Catalogue
@@ -53,9 +54,16 @@ PRESETS = {
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "weight": 0.05, "epochs": 200},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},
 }
+RANGES = {
+    "lr": LogUniform(1e-3, 2e-2),
+    "l2": LogUniform(1e-5, 1e-2),
+    "weight": LogUniform(1e-2, 0.5),
+    "temperature": LogUniform(0.05, 0.5),
+    "noise": LogUniform(0.02, 0.5),
+}
 
 
-@recipe(presets=PRESETS, views=Triples)
+@recipe(presets=PRESETS, views=Triples, ranges=RANGES)
 def simgcl(
     data: str = "lastfm",
     *,

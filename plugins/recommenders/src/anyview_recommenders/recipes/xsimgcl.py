@@ -12,6 +12,7 @@ import torch
 
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Objective, Step
+from anyview.ranges import Integers, LogUniform
 from anyview.recipe import Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import encode_batch
 from anyview_recommenders.catalogue import Catalogue
@@ -58,9 +59,17 @@ PRESETS = {
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "weight": 0.1, "noise": 0.1, "temperature": 0.2, "epochs": 200},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},
 }
+RANGES = {
+    "lr": LogUniform(1e-3, 2e-2),
+    "l2": LogUniform(1e-5, 1e-2),
+    "weight": LogUniform(1e-2, 0.5),
+    "temperature": LogUniform(0.05, 0.5),
+    "noise": LogUniform(0.02, 0.5),
+    "layer": Integers(1, 3),
+}
 
 
-@recipe(presets=PRESETS, views=Triples)
+@recipe(presets=PRESETS, views=Triples, ranges=RANGES)
 def xsimgcl(
     data: str = "lastfm",
     *,

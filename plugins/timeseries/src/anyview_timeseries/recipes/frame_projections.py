@@ -24,6 +24,7 @@ import torch
 from anyview.data.source import Source
 from anyview.encoders.encoder import Encoder, Streams
 from anyview.objectives.objective import Objective, ObjectiveSlot, check_needs
+from anyview.ranges import LogUniform
 from anyview.recipe import Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
 from anyview_timeseries.datasets import Reading, open_series
@@ -57,7 +58,7 @@ PAPER: dict[str, Any] = {
     "weight_decay": 1e-6,
 }
 PRESETS = {
-    "ieee_spc12": {**QUICK, "encoder": functools.partial(ResNet1d, dropout=0.0, stride=4), "mapper_epochs": 10},
+    "ieee_spc12": {**QUICK, "encoder": functools.partial(ResNet1d, dropout=0.2, stride=4), "mapper_epochs": 10},
     "uci_har_subset": {**QUICK, "epochs": 20},
     "chirps": {**QUICK, "batch_size": 128},
     "demo": {"data": "chirps", "epochs": 40, "mapper_epochs": 5},
@@ -71,9 +72,10 @@ PRESETS = {
     },
 }
 RESULTS = {"ieee_spc12": "the abstract claims errors 15 to 20 % below earlier self-supervision; its tables were not at hand"}
+RANGES = {"lr": LogUniform(1e-4, 1e-2), "weight_decay": LogUniform(1e-7, 1e-4), "objective.temperature": LogUniform(0.05, 0.5)}
 
 
-@recipe(presets=PRESETS, views=Frames, results=RESULTS)
+@recipe(presets=PRESETS, views=Frames, results=RESULTS, ranges=RANGES)
 def frame_projections(
     data: str = "ieee_spc12",
     *,

@@ -19,6 +19,7 @@ from anyview.encoders.mlp import MLP
 from anyview.objectives.myow import MYOW
 from anyview.objectives.objective import ObjectiveSlot
 from anyview.optimizers import LARS
+from anyview.ranges import Integers, LogUniform, Uniform
 from anyview.recipe import Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
 from anyview_timeseries.datasets import Reading, open_series
@@ -27,9 +28,15 @@ from anyview_timeseries.series import require_complete
 from anyview_timeseries.trials import TrialPairs
 
 PRESETS = {"grid": {"data": "chirps", "hidden": 32, "dim": 32, "candidates": 64}}
+RANGES = {
+    "lr": LogUniform(0.05, 2.0),
+    "dropout_rate": Uniform(0.5, 1.0),
+    "objective.weight": LogUniform(0.02, 0.5),
+    "objective.neighbours": Integers(1, 9, log=True),
+}
 
 
-@recipe(presets=PRESETS, views=NeuralViews)
+@recipe(presets=PRESETS, views=NeuralViews, ranges=RANGES)
 def myow(
     data: str = "monkey_reach_chewie1",
     *,

@@ -13,6 +13,7 @@ import torch
 
 from anyview.objectives.barlow_twins import BarlowTwins
 from anyview.objectives.objective import ObjectiveSlot
+from anyview.ranges import LogUniform
 from anyview.recipe import Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
 from anyview_timeseries.datasets import Reading, open_series
@@ -25,7 +26,7 @@ SMALL_BARLOW_TWINS = functools.partial(BarlowTwins, width=256, redundancy=1 / 25
 QUICK: dict[str, Any] = {"encoder": NARROW, "epochs": 40}
 PRESETS = {
     "chirps": {**QUICK, "batch_size": 128},
-    "ieee_spc12": {**QUICK, "encoder": functools.partial(ResNet1d, dropout=0.0, stride=4), "augmentation": "weak"},
+    "ieee_spc12": {**QUICK, "encoder": functools.partial(ResNet1d, dropout=0.2, stride=4), "augmentation": "weak"},
     "uci_har_subset": QUICK,
     "watch_exercises": QUICK,
     "grid": {
@@ -35,9 +36,10 @@ PRESETS = {
         "epochs": 1,
     },
 }
+RANGES = {"lr": LogUniform(2e-4, 2e-2), "weight_decay": LogUniform(1e-6, 1e-3), "objective.redundancy": LogUniform(1e-4, 5e-2)}
 
 
-@recipe(presets=PRESETS, views=AugmentedPair)
+@recipe(presets=PRESETS, views=AugmentedPair, ranges=RANGES)
 def pair(
     data: str = "chirps",
     *,

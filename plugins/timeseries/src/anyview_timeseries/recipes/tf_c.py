@@ -16,6 +16,7 @@ import torch
 
 from anyview.encoders.encoder import Streams
 from anyview.objectives.objective import ObjectiveSlot
+from anyview.ranges import LogUniform, Uniform
 from anyview.recipe import Recipe, Stage, Task, recipe
 from anyview_timeseries.datasets import Reading, open_series
 from anyview_timeseries.encoders import ResNet1d
@@ -29,9 +30,15 @@ PRESETS = {
     "chirps": {"encoder": NARROW, "epochs": 10, "lr": 1e-3},
     "grid": {"data": "chirps", "encoder": functools.partial(ResNet1d, dim=16, width=8, blocks=2, dropout=0.0, stride=2), "batch_size": 64},
 }
+RANGES = {
+    "lr": LogUniform(1e-4, 1e-2),
+    "jitter": LogUniform(0.1, 2.0),
+    "objective.temperature": LogUniform(0.05, 0.5),
+    "objective.within": Uniform(0.1, 1.0),
+}
 
 
-@recipe(presets=PRESETS, views=TimeFrequencyViews)
+@recipe(presets=PRESETS, views=TimeFrequencyViews, ranges=RANGES)
 def tf_c(
     data: str = "chirps",
     *,

@@ -16,6 +16,7 @@ import torch
 from anyview.data.source import Outline, Source
 from anyview.encoders.moving_average import Averaged
 from anyview.objectives.objective import ObjectiveSlot
+from anyview.ranges import LogUniform, Uniform
 from anyview.recipe import Recipe, Stage, Task, recipe
 from anyview_timeseries.datasets import Reading, open_series
 from anyview_timeseries.dilated_convolution import DilatedConvolution
@@ -29,9 +30,10 @@ PRESETS = {
     "chirps": {"hidden": 32, "dim": 64, "depth": 6, "iterations": 60},
     "grid": {"data": "chirps", "hidden": 16, "dim": 32, "depth": 4},
 }
+RANGES = {"lr": LogUniform(1e-4, 1e-2), "mask_rate": Uniform(0.2, 0.8), "objective.instance": Uniform(0.2, 0.8)}
 
 
-@recipe(presets=PRESETS, views=OverlappingCrops)
+@recipe(presets=PRESETS, views=OverlappingCrops, ranges=RANGES)
 def ts2vec(
     data: str = "chirps",
     *,

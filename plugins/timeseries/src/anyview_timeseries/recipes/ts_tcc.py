@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 
 from anyview.objectives.objective import ObjectiveSlot
+from anyview.ranges import LogUniform, Uniform
 from anyview.recipe import Recipe, Stage, Task, recipe
 from anyview_timeseries.convolution import ConvNet1d, FlatTokens
 from anyview_timeseries.datasets import Reading, open_series
@@ -29,9 +30,15 @@ PRESETS = {
     "chirps": {"dim": 64, "epochs": 10},
     "grid": {"data": "chirps", "dim": 16, "batch_size": 64},
 }
+RANGES = {
+    "lr": LogUniform(1e-4, 1e-2),
+    "jitter": LogUniform(0.1, 2.0),
+    "objective.temperature": LogUniform(0.05, 0.5),
+    "objective.contextual": Uniform(0.2, 1.0),
+}
 
 
-@recipe(presets=PRESETS, views=WeakStrongPair)
+@recipe(presets=PRESETS, views=WeakStrongPair, ranges=RANGES)
 def ts_tcc(
     data: str = "chirps",
     *,
