@@ -17,6 +17,7 @@ from torch.nn.functional import normalize, softplus
 
 from anyview.encoders.encoder import Encoder, Encoding
 from anyview.objectives.objective import Losses, Needs, Step
+from anyview.ranges import Integers, LogUniform
 from anyview.recipe import Recipe, Task, recipe
 from anyview.views.draws import Draws
 from anyview.views.view import View
@@ -143,9 +144,10 @@ PRESETS = {
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "epochs": 200},
     "grid": {"data": "generated-social", "dim": 16, "epochs": 1},
 }
+RANGES = {"lr": LogUniform(1e-3, 2e-2), "l2": LogUniform(1e-5, 1e-2), "layers": Integers(1, 3), "weight": LogUniform(1e-3, 0.5)}
 
 
-@recipe(presets=PRESETS, views=Triples)
+@recipe(presets=PRESETS, views=Triples, ranges=RANGES)
 def mhcn(
     data: str = "lastfm",
     *,
