@@ -14,7 +14,7 @@ SEQUENCE_VIEWS = {"next_items": "NextItems", "cloze": "Cloze", "augmented_sequen
 def recipes() -> dict[str, str]:
     """Models, one file each."""
     names = ("lightgcn", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "direct_au", "contrast")
-    names += ("two_towers", "sasrec", "bert4rec", "cl4srec", "duorec", "mhcn")
+    names += ("two_towers", "sasrec", "bert4rec", "cl4srec", "duorec", "mhcn", "smbrec")
     return {name: f"anyview_recommenders.recipes.{name}:{name}" for name in names}
 
 
