@@ -13,7 +13,7 @@ import yaml
 
 import anyview
 from anyview.__main__ import main
-from anyview.cli.pretrain import _parse
+from anyview.cli.pretrain import options, parse_recipe
 from anyview.config import from_yaml, to_yaml
 from anyview.errors import UserError
 from anyview.evaluation.protocol import RANDOM, RAW, TRAINED
@@ -209,7 +209,7 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def parsed(recipe: str, *flags: str, record: dict[str, Any] | None = None) -> dict[str, Any]:
     """The recipe's values as `anyview pretrain` comes to them."""
-    return _parse(host().find("recipes", recipe), flags, record or {})[0]
+    return parse_recipe(host().find("recipes", recipe), flags, record or {}, options, "anyview pretrain")[0]
 
 
 def test_options_of_a_slot_change_what_the_preset_put_there() -> None:

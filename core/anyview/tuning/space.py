@@ -174,6 +174,7 @@ def _plain(value: Any) -> Any:
 def written(ranges: Mapping[str, Range]) -> dict[str, str]:
     """Ranges as they are typed, by name.
 
+    >>> from anyview.ranges import Integers, Uniform
     >>> written({"lr": Uniform(0.1, 1.0), "layers": Integers(1, 3)})
     {'lr': 'linear:0.1..1', 'layers': '1..3'}
     """
