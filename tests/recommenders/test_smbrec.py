@@ -177,7 +177,7 @@ def test_it_learns_and_recommends_without_its_data(tmp_path: Path) -> None:
 
     untrained = recall()
     run = anyview.pretrain(made, tmp_path / "run")
-    assert recall() > untrained + 0.05
+    assert recall() > untrained + 0.1
     ours, theirs = (list(Recommender(one, device="cpu").recommend(k=5)) for one in (run, anyview.load(run.folder.path)))
     assert ours == theirs
 
