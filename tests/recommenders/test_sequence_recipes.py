@@ -12,7 +12,7 @@ from anyview.recipe import Recipe, RecipeFunction
 from anyview.training import pretrain
 from anyview_recommenders.datasets import open_interactions
 from anyview_recommenders.evaluations import markov_of, score_part, scorer_of
-from anyview_recommenders.generated import walk
+from anyview_recommenders.generated_walks import walk
 from anyview_recommenders.recipes.bert4rec import bert4rec
 from anyview_recommenders.recipes.cl4srec import cl4srec
 from anyview_recommenders.recipes.duorec import duorec

@@ -19,7 +19,7 @@ from anyview.views.draws import Draws
 from anyview.views.maker import ViewMaker
 from anyview.views.view import View
 from anyview_recommenders.catalogue import Catalogue
-from anyview_recommenders.generated import walk
+from anyview_recommenders.generated_walks import walk
 from anyview_recommenders.histories import Histories
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.losses import view_contrast

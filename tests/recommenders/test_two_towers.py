@@ -26,7 +26,7 @@ from anyview_recommenders.datasets import open_interactions
 from anyview_recommenders.evaluations import score_part, scorer_of
 from anyview_recommenders.feature_views import ItemPair, UsersWithItems
 from anyview_recommenders.features import Feature, SideFeatures
-from anyview_recommenders.generated import generate_with_features
+from anyview_recommenders.generated_features import generate_with_features
 from anyview_recommenders.item_contrast import ItemContrast, item_contrast_loss
 from anyview_recommenders.losses import in_batch_softmax
 from anyview_recommenders.mutual_information import correlated_sets, mutual_information

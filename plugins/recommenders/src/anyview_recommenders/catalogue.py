@@ -39,7 +39,7 @@ class Catalogue:
         if not {"user_ids", "item_ids", "train_starts"} <= kept.keys():
             raise UserError(f"the data {source.name!r} is no log of interactions, and a recommender was asked for; choose other data")
         users, items = unpacked(kept, "user_ids"), unpacked(kept, "item_ids")
-        matrices = (_matrix(kept, name, len(items)) for name in ("train", "held_out"))
+        matrices = (matrix_of(kept, name, len(items)) for name in ("train", "held_out"))
         return cls(users, items, *matrices, Histories.from_arrays(kept))
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -142,6 +142,7 @@ def unpacked(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     return ids
 
 
-def _matrix(kept: Mapping[str, np.ndarray], name: str, items: int) -> csr_matrix:
+def matrix_of(kept: Mapping[str, np.ndarray], name: str, width: int) -> csr_matrix:
+    """A matrix of ones that is kept by a name, with so many columns."""
     starts, columns = kept[f"{name}_starts"], kept[f"{name}_items"]
-    return csr_matrix((np.ones(len(columns), dtype=np.float32), columns, starts), shape=(len(starts) - 1, items))
+    return csr_matrix((np.ones(len(columns), dtype=np.float32), columns, starts), shape=(len(starts) - 1, width))

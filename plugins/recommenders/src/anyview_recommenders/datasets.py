@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from anyview.data.roots import data_root, place_of
 from anyview.data.source import Source
 from anyview.errors import UserError, unknown
+from anyview_recommenders.behaviours import of_behaviour, told_apart, without_held_out
+from anyview_recommenders.beside import Beside
 from anyview_recommenders.feature_tables import FeatureOptions, only_new, read_tables, side_features
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.raw import Raw
 from anyview_recommenders.readers import SUFFIXES, read_frame, read_path
 from anyview_recommenders.source import InteractionSource
-from anyview_recommenders.splits import SplitName, joined, k_core, split, thin
+from anyview_recommenders.splits import Parts, SplitName, joined, k_core, split, thin
 from anyview_recommenders.tables import Columns
+from anyview_recommenders.trust import read_trust, trust_matrix
 
 Reading = dict[str, Any] | None
 """A recipe's parameter `reading`: options of `open_interactions`, given on a command line as `--reading.split temporal`."""
@@ -30,7 +34,9 @@ class Preparation:
 
     split: by default the given one where there is one, else temporal where there are times, else ratio. share, validation, seed: as in
     `splits.split`; of data that brings a validation part, 0 makes it training too, and all else leaves it as it is. k_core: fewest
-    interactions of a user and an item. min_rating: lower ratings are left out. behaviour: the only one kept; "all" keeps them all.
+    interactions of a user and an item. min_rating: lower ratings are left out. behaviour: the only one kept; "all" keeps them all. target:
+    the behaviour that is predicted, and that parts are of; the others are kept beside them ("last" is the last that the log names). trust:
+    a file of links between users, or "own" for those that come with the data, where it has some. mutual: trust holds both ways.
     train_share: the share of the training interactions that is kept, drawn with `seed`, at least one a user.
     """
 
@@ -41,6 +47,9 @@ class Preparation:
     k_core: int = 1
     min_rating: float | None = None
     behaviour: str | None = None
+    target: str | None = None
+    trust: Any = None
+    mutual: bool = False
     train_share: float = 1.0
 
     def __post_init__(self) -> None:
@@ -60,9 +69,9 @@ def open_interactions(data: Any, **options: Any) -> Source:
 
     data: a source (returned as it is); a DataFrame; an `Interactions`; the path of a file or folder in a layout of `readers`; a name of
     such under the data root; the name of a registered data set ("lastfm", "generated"). options: those of `Preparation` (split, share,
-    validation, seed, k_core, min_rating, behaviour, train_share), of `Columns` (user, item, rating, time, behaviour_column, separator,
-    layout) and of `FeatureOptions` (features, item_features, user_features, categories, lists, numbers, left_out, between, least, longest,
-    buckets, new_items).
+    validation, seed, k_core, min_rating, behaviour, target, trust, mutual, train_share), of `Columns` (user, item, rating, time,
+    behaviour_column, separator, layout) and of `FeatureOptions` (features, item_features, user_features, categories, lists, numbers,
+    left_out, between, least, longest, buckets, new_items).
     Raises UserError for what cannot be read, is refused by the preparation, and for unknown options.
 
     >>> open_interactions("generated").shape["users"]
@@ -86,14 +95,27 @@ def open_interactions(data: Any, **options: Any) -> Source:
     path = find(data)
     if path is None:
         return _named(str(data), options)
-    source = prepare(read_path(path, of(Columns, options)), path.name.partition(".")[0], options, beside=path)
+    source = prepare(read_path(path, of(Columns, options)), path.name.partition(".")[0], options, log_path=path)
     source.place = place_of(data, path)
     return source
 
 
-def prepare(raw: Raw, name: str, options: Mapping[str, Any], *, beside: Path | None = None) -> InteractionSource:
-    """What was read, filtered and split, with features where they are asked for; beside: where it was read, and tables may lie."""
+def prepare(raw: Raw, name: str, options: Mapping[str, Any], *, log_path: Path | None = None) -> InteractionSource:
+    """What was read, filtered and split, with what is asked for beside it; log_path: where it was read, and tables may lie."""
     how: Preparation = of(Preparation, options)
+    asked: FeatureOptions = of(FeatureOptions, options)
+    parts, behaviours, target = _in_parts(raw, how, name)
+    trust, told = _trust(raw, parts.train.user_ids, how)
+    tables = read_tables(asked, raw.tables, of(Columns, options), log_path) if asked.wanted else {}
+    if asked.new_items and "item" in tables:
+        parts = _with_items(parts, only_new(tables["item"], parts.train.item_ids).ids)
+    side, noted = side_features(parts.train, tables, asked) if asked.wanted else (None, {})
+    beside = Beside(trust, {own: without_held_out(matrix, parts) for own, matrix in behaviours.items()}, target)
+    return InteractionSource(name, parts, side=side, beside=beside, notes={"layout": raw.layout, **raw.notes, **told, **noted})
+
+
+def _in_parts(raw: Raw, how: Preparation, name: str) -> tuple[Parts, dict[str, csr_matrix], str]:
+    """The parts, the training matrices of further behaviours, and the behaviour that parts are of, "" where they are not told apart."""
     log, validation, test = (None if part is None else _filtered(part, how, name) for part in (raw.log, raw.validation, raw.test))
     assert log is not None
     parted = validation is not None or test is not None
@@ -103,6 +125,10 @@ def prepare(raw: Raw, name: str, options: Mapping[str, Any], *, beside: Path | N
         log = k_core(log, how.k_core)
     if parted and how.split not in (None, "given"):
         log, validation, test, parted = joined([part for part in (log, validation, test) if part is not None]), None, None, False
+    behaviours: dict[str, csr_matrix] = {}
+    target = ""
+    if how.target is not None:
+        (log, validation, test), behaviours, target = told_apart(log, (validation, test), how.target, name)
     if validation is not None and how.validation == 0:
         log, validation = joined([log, validation]), None
     kind = how.split or ("given" if parted else "ratio" if log.time is None else "temporal")
@@ -110,17 +136,13 @@ def prepare(raw: Raw, name: str, options: Mapping[str, Any], *, beside: Path | N
     parts = split(log, kind, share=how.share, validation=drawn, seed=how.seed, test=test)
     if validation is not None:
         parts = replace(parts, validation=validation)
-    parts = thin(parts, how.train_share, how.seed)
-    notes = {"layout": raw.layout, **raw.notes}
-    asked: FeatureOptions = of(FeatureOptions, options)
-    if not asked.wanted:
-        return InteractionSource(name, parts, notes=notes)
-    tables = read_tables(asked, raw.tables, of(Columns, options), beside)
-    if asked.new_items and "item" in tables:
-        ids = np.concatenate([parts.train.item_ids, only_new(tables["item"], parts.train.item_ids).ids])
-        parts = replace(parts, **{part: replace(getattr(parts, part), item_ids=ids) for part in ("train", "validation", "test")})
-    side, noted = side_features(parts.train, tables, asked)
-    return InteractionSource(name, parts, notes={**notes, **noted}, side=side)
+    return thin(parts, how.train_share, how.seed), behaviours, target
+
+
+def _with_items(parts: Parts, ids: np.ndarray) -> Parts:
+    """The same parts with further items (n,) behind their own, which nobody has."""
+    whole = np.concatenate([parts.train.item_ids, ids])
+    return replace(parts, **{part: replace(getattr(parts, part), item_ids=whole) for part in ("train", "validation", "test")})
 
 
 def of(kind: type, options: Mapping[str, Any]) -> Any:
@@ -156,6 +178,8 @@ def _named(name: str, options: dict[str, Any]) -> Source:
 
 def _filtered(log: Interactions, how: Preparation, name: str) -> Interactions:
     """The interactions with a rating that is high enough, and of the behaviour that is asked for."""
+    if how.behaviour not in (None, "all") and how.target is not None:
+        raise UserError(f"the behaviour {how.behaviour!r} alone and the target {how.target!r} were asked for; leave one of them out")
     if how.min_rating is not None:
         if log.rating is None:
             raise UserError(f"ratings of at least {how.min_rating:g} were asked for, and {name!r} has none; leave min_rating out")
@@ -163,7 +187,11 @@ def _filtered(log: Interactions, how: Preparation, name: str) -> Interactions:
     if how.behaviour in (None, "all"):
         return log
     if log.behaviour is not None:
-        if how.behaviour not in log.behaviours:
-            raise unknown(f"behaviour of {name!r}", how.behaviour, log.behaviours, look=f"{', '.join(log.behaviours)}")
-        return log.select(log.behaviour == log.behaviours.index(how.behaviour))
+        return of_behaviour(log, how.behaviour, name)
     raise UserError(f"the behaviour {how.behaviour!r} was asked for, and {name!r} has no column of behaviours; leave it out")
+
+
+def _trust(raw: Raw, user_ids: np.ndarray, how: Preparation) -> tuple[csr_matrix | None, dict[str, str]]:
+    """Who trusts whom, where that is asked for and there, and what was left out."""
+    given = raw.trust if isinstance(how.trust, str) and how.trust == "own" else how.trust
+    return (None, {}) if given is None else trust_matrix(read_trust(given), user_ids, mutual=how.mutual)

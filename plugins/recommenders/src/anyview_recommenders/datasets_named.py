@@ -10,7 +10,10 @@ import numpy as np
 from anyview.data.roots import data_root
 from anyview.errors import UserError
 from anyview_recommenders.datasets import prepare
-from anyview_recommenders.generated import generate, generate_with_features, walk
+from anyview_recommenders.generated import generate
+from anyview_recommenders.generated_features import generate_with_features
+from anyview_recommenders.generated_social import generate_behaviours, generate_trust
+from anyview_recommenders.generated_walks import walk
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.raw import Raw, assemble
 from anyview_recommenders.readers import read_path
@@ -37,8 +40,24 @@ def generated_walks(**options: Any) -> InteractionSource:
     return prepare(Raw(walk().log, layout="generated"), "generated-walks", {"split": "leave_one_out", **options})
 
 
+def generated_social(**options: Any) -> InteractionSource:
+    """The generated log with shorter histories, and trust between users who share tastes; needs no file."""
+    return prepare(Raw(generate(median=8), layout="generated", trust=generate_trust()), "generated-social", options)
+
+
+def generated_behaviours(**options: Any) -> InteractionSource:
+    """600 users who view items, put some of them into a cart and buy some of these, with times; needs no file.
+
+    By default it is of purchases alone ("buy"); behaviour="all" keeps everything, target="buy" the others beside them.
+    """
+    return prepare(Raw(generate_behaviours(), layout="generated"), "generated-behaviours", _of_purchases(options))
+
+
 def lastfm(**options: Any) -> InteractionSource:
-    """Last.fm: 1,880 users, 4,489 artists, 52,668 listenings; the split of the LightGCN authors, 80/20 % of each user's."""
+    """Last.fm: 1,880 users, 4,489 artists, 52,668 listenings; the split of the LightGCN authors, 80/20 % of each user's.
+
+    trust="own" takes the friendships of its trust.csv.
+    """
     raw = read_path(_folder("lastfm", "train.txt and test.txt, a user and all items a line"), Columns(layout="lightgcn"))
     return prepare(raw, "lastfm", options)
 
@@ -57,7 +76,7 @@ def amazon_beauty(**options: Any) -> InteractionSource:
 def retail_rocket(**options: Any) -> InteractionSource:
     """Retailrocket: 2,174 shoppers, 30,113 items, 97,381 views, carts and purchases in training; a purchase each is test.
 
-    By default training keeps purchases alone ("buy"); behaviour="all" keeps everything.
+    By default training keeps purchases alone ("buy"); behaviour="all" keeps everything, target="buy" the others beside them.
     """
     path = _folder("retail_rocket", "retail_rocket.npz") / "retail_rocket.npz"
     with np.load(path, allow_pickle=False) as arrays:
@@ -71,7 +90,12 @@ def retail_rocket(**options: Any) -> InteractionSource:
     test = Interactions(
         found["test_user"].astype(np.int64), found["test_item"].astype(np.int64), *ids, behaviour=bought, behaviours=BEHAVIOURS
     )
-    return prepare(assemble("arrays by behaviour", train, None, test), "retail_rocket", {"behaviour": "buy", **options})
+    return prepare(assemble("arrays by behaviour", train, None, test), "retail_rocket", _of_purchases(options))
+
+
+def _of_purchases(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that keep purchases alone unless they say otherwise."""
+    return options if options.get("target") else {"behaviour": "buy", **options}
 
 
 def _folder(name: str, files: str) -> Path:

@@ -70,10 +70,10 @@ class Table(NamedTuple):
     what: str
 
 
-def read_tables(options: FeatureOptions, own: Mapping[str, Any], columns: Columns, beside: Path | None) -> dict[Side, Table]:
+def read_tables(options: FeatureOptions, own: Mapping[str, Any], columns: Columns, log_path: Path | None) -> dict[Side, Table]:
     """The tables that options name, and those that the data set brings where they name none.
 
-    own: functions that make a DataFrame, by side. beside: where the log lies, near which files are looked for too.
+    own: functions that make a DataFrame, by side. log_path: where the log lies, near which files are looked for too.
     """
     found: dict[Side, Table] = {}
     sides: tuple[tuple[Side, Any, str | None], ...] = (
@@ -83,18 +83,18 @@ def read_tables(options: FeatureOptions, own: Mapping[str, Any], columns: Column
     for side, given, named in sides:
         data = own[side]() if given is None and side in own else given
         if data is not None:
-            found[side] = read_table(data, side, named, beside)
+            found[side] = read_table(data, side, named, log_path)
     _check_names(options, found)
     return found
 
 
-def read_table(data: Any, side: Side, named: str | None = None, beside: Path | None = None) -> Table:
+def read_table(data: Any, side: Side, named: str | None = None, log_path: Path | None = None) -> Table:
     """A file or DataFrame with a row for each user or item; named: the column of ids, where it is not called as they usually are.
 
     Raises UserError for a file that is not there, a table without ids, and an id that has two rows.
     """
     what = f"the table {str(data)!r}" if isinstance(data, str | Path) else f"the table of {side} features"
-    frame = _read(data, beside, what)
+    frame = _read(data, log_path, what)
     names = [str(name) for name in frame.columns]
     column = named if named in names else usual_column(side, names)
     if column is None:
@@ -270,12 +270,12 @@ def _numbers(column: pd.Series, what: str) -> np.ndarray:
     return numbers
 
 
-def _read(data: Any, beside: Path | None, what: str) -> pd.DataFrame:
+def _read(data: Any, log_path: Path | None, what: str) -> pd.DataFrame:
     if isinstance(data, pd.DataFrame):
         return data
     if not isinstance(data, str | Path):
         raise UserError(f"{what} is of type {type(data).__name__}, and a DataFrame or a file was expected; give one of them")
-    path = _found(Path(data).expanduser(), beside)
+    path = _found(Path(data).expanduser(), log_path)
     try:
         if path.suffix.lower() == ".parquet":
             return pd.read_parquet(path)
@@ -287,9 +287,9 @@ def _read(data: Any, beside: Path | None, what: str) -> pd.DataFrame:
         raise UserError(f"{what} cannot be read: {reason}; give a CSV, TSV, parquet, .item or .user file") from error
 
 
-def _found(path: Path, beside: Path | None) -> Path:
+def _found(path: Path, log_path: Path | None) -> Path:
     """A file as it is named, beside the log, or under the data root."""
-    folders = [] if beside is None else [beside if beside.is_dir() else beside.parent]
+    folders = [] if log_path is None else [log_path if log_path.is_dir() else log_path.parent]
     for place in (path, *(folder / path for folder in (*folders, data_root(), data_root() / "recommenders"))):
         if place.is_file():
             return place

@@ -7,7 +7,6 @@ Recommendation. SIGIR 2021, arXiv 2010.10783.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -16,12 +15,9 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from anyview.errors import UserError
-from anyview.objectives.gram import full
-
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")  # once per process, and nothing to be done
+from anyview_recommenders.sparse_product import sparse_product
 
 Drop = Literal["edge", "node", "walk"]
 
@@ -104,8 +100,8 @@ def propagate(adjacency: Adjacency, rows: Tensor) -> Tensor:
     >>> propagate(adjacency, torch.tensor([[1.0, 2.0], [3.0, 4.0]])).tolist()
     [[3.0, 4.0], [1.0, 2.0]]
     """
-    product: Tensor = _SymmetricProduct.apply(adjacency.matrix, full(rows))
-    return product
+    matrix = adjacency.matrix
+    return sparse_product(matrix, matrix, rows)
 
 
 def convolve(
@@ -174,22 +170,3 @@ def check_rate(name: str, rate: float) -> float:
 
 def _kept(count: int, rate: float, generator: torch.Generator) -> Tensor:
     return torch.rand(count, generator=generator, device=generator.device) >= check_rate("drop_rate", rate)
-
-
-class _SymmetricProduct(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, matrix: Tensor, rows: Tensor) -> Tensor:
-        ctx.matrix = matrix
-        return _product(matrix, rows)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
-        return None, _product(ctx.matrix, gradients[0])
-
-
-def _product(matrix: Tensor, rows: Tensor) -> Tensor:
-    if rows.is_cuda:
-        with torch.autocast("cuda", enabled=False):
-            return matrix @ rows
-    return torch.sparse.mm(matrix, rows.contiguous(), reduce="sum")  # the general product needs a build of torch with MKL

@@ -14,7 +14,7 @@ SEQUENCE_VIEWS = {"next_items": "NextItems", "cloze": "Cloze", "augmented_sequen
 def recipes() -> dict[str, str]:
     """Models, one file each."""
     names = ("lightgcn", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "direct_au", "contrast")
-    names += ("two_towers", "sasrec", "bert4rec", "cl4srec", "duorec")
+    names += ("two_towers", "sasrec", "bert4rec", "cl4srec", "duorec", "mhcn", "smbrec")
     return {name: f"anyview_recommenders.recipes.{name}:{name}" for name in names}
 
 
@@ -44,8 +44,8 @@ def views() -> dict[str, str]:
 @hookimpl
 def datasets() -> dict[str, str]:
     """Logs by name; a path to the user's own works everywhere as well."""
-    names = {"generated": "generated", "generated-features": "generated_features", "generated-walks": "generated_walks", "lastfm": "lastfm"}
-    names |= {"ml-latest-small": "ml_latest_small", "amazon-beauty": "amazon_beauty", "retail_rocket": "retail_rocket"}
+    generated = ("generated", "generated-features", "generated-walks", "generated-social", "generated-behaviours")
+    names = {name: name.replace("-", "_") for name in (*generated, "lastfm", "ml-latest-small", "amazon-beauty", "retail_rocket")}
     return {name: f"anyview_recommenders.datasets_named:{function}" for name, function in names.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ class Raw:
     """A log as it was read: users and items shared by its parts, each pair once a behaviour.
 
     log: all of it, or its training part where test is there. layout: what kind of file it was. notes: what a user should know of it.
+    trust: links between users that came with it, or the file of them, which `trust.read_trust` reads.
     tables: makes the DataFrame of features that lies beside it, by "user" and "item".
     """
 
@@ -25,6 +27,7 @@ class Raw:
     validation: Interactions | None = None
     test: Interactions | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    trust: Interactions | Path | None = None
     tables: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
 
 
@@ -63,15 +66,15 @@ def together(parts: Sequence[Interactions]) -> list[Interactions]:
     """The same parts over one numbering of users and items, in the order of their first appearance."""
     if len(parts) == 1:
         return list(parts)
-    users, user_ids = _shared([part.user_ids for part in parts])
-    items, item_ids = _shared([part.item_ids for part in parts])
+    users, user_ids = shared_ids([part.user_ids for part in parts])
+    items, item_ids = shared_ids([part.item_ids for part in parts])
     return [
         replace(part, user=user[part.user], item=item[part.item], user_ids=user_ids, item_ids=item_ids)
         for part, user, item in zip(parts, users, items, strict=True)
     ]
 
 
-def _shared(ids: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
+def shared_ids(ids: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
     """New positions of each part's ids, and all ids; strings in all parts where one has strings."""
     if len({part.dtype.kind for part in ids}) > 1:
         ids = [np.array([str(one) for one in part.tolist()], dtype=object) for part in ids]

@@ -34,10 +34,14 @@ def read_frame(frame: Any, columns: Columns, what: str) -> Raw:
 
 
 def read_path(path: Path, columns: Columns) -> Raw:
-    """A file or folder; raises UserError where it holds no layout that is known."""
+    """A file or folder; raises UserError where it holds no layout that is known. A folder's trust.csv is named, not read."""
     if not path.is_dir():
         log, layout = read_file(path, columns)
         return assemble(layout, log, what=f"the file {str(path)!r}")
+    return replace(_read_folder(path, columns), trust=_part(path, ("trust",), None))
+
+
+def _read_folder(path: Path, columns: Columns) -> Raw:
     files = [_part(path, names, columns.layout) for names in PARTS]
     if files[0] is not None:
         read = [None if file is None else read_file(file, columns) for file in files]

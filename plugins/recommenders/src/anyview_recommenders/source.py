@@ -17,6 +17,7 @@ from anyview.data.splits import Split
 from anyview.errors import UserError
 from anyview.views.draws import derive_seed
 from anyview.views.view import View
+from anyview_recommenders.beside import Beside, facts
 from anyview_recommenders.catalogue import Catalogue, packed
 from anyview_recommenders.features import SideFeatures
 from anyview_recommenders.interactions import Interactions
@@ -31,8 +32,8 @@ class InteractionSource(Source):
 
     Samples, and the rows of an embedding, are nodes: users 0 .. U - 1, then items U .. U + I - 1; `ids` are their original ids in that
     order (as strings where one kind has integers and the other strings). A batch is of training interactions: data {"user": (b,), "item":
-    (b,)} positions, and its index counts interactions. notes: further facts for `describe`. side: features of users and items, None where
-    nobody asked for any.
+    (b,)} positions, and its index counts interactions. side: features of users and items, None where nobody asked for any. beside: trust
+    and further behaviours. notes: further facts for `describe`.
 
     An epoch is a fresh order of the training interactions, cut into batches whose sizes differ by at most one. Users who have every item of
     the catalogue are left out of it, because nothing is left that they could prefer less. Raises UserError where no interaction is left.
@@ -41,8 +42,16 @@ class InteractionSource(Source):
     protocols = ("ranking",)
     all_training: Mapping[str, Any] | None = {"validation": 0}
 
-    def __init__(self, name: str, parts: Parts, *, notes: Mapping[str, Any] | None = None, side: SideFeatures | None = None) -> None:
-        self.name, self.parts, self.notes, self.side = name, parts, dict(notes or {}), side
+    def __init__(
+        self,
+        name: str,
+        parts: Parts,
+        *,
+        side: SideFeatures | None = None,
+        beside: Beside | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name, self.parts, self.side, self.beside, self.notes = name, parts, side, beside or Beside(), dict(notes or {})
         train = parts.train
         self.shape = {"users": train.users, "items": train.items, "interactions": len(train)}
         kinds = {train.user_ids.dtype.kind, train.item_ids.dtype.kind}
@@ -121,10 +130,11 @@ class InteractionSource(Source):
         return Split(*numbers, name=self.parts.name)
 
     def keeps(self) -> Mapping[str, np.ndarray]:
-        return {**self.catalogue.arrays(), **self._side_arrays()}
+        return {**self.catalogue.arrays(), **self._further()}
 
-    def _side_arrays(self) -> Mapping[str, np.ndarray]:
-        return {} if self.side is None else self.side.arrays()
+    def _further(self) -> dict[str, np.ndarray]:
+        """What there is beyond interactions, as a run keeps it."""
+        return {**({} if self.side is None else self.side.arrays()), **self.beside.arrays()}
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -138,11 +148,12 @@ class InteractionSource(Source):
         train = self.parts.train
         ids = [*packed("users", train.user_ids).values(), *packed("items", train.item_ids).values()]
         of_parts = (array for part in self.parts.all for array in _positions(part))
-        return fingerprint(*ids, *of_parts, *self._side_arrays().values())
+        return fingerprint(*ids, *of_parts, *self._further().values())
 
     def describe(self) -> dict[str, Any]:
-        facts = {} if self.side is None else self.side.facts()
-        return {"name": self.name, **self.parts.whole().summary(), **self.parts.facts(), **self.notes, **facts}
+        features = {} if self.side is None else self.side.facts()
+        aside = facts(self.beside, len(self.parts.train))
+        return {"name": self.name, **self.parts.whole().summary(), **self.parts.facts(), **aside, **self.notes, **features}
 
 
 def _positions(part: Interactions) -> tuple[np.ndarray | None, ...]:

@@ -1,0 +1,66 @@
+"""What goes with generated logs beside what was used: whom users trust, and which views become purchases."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from anyview_recommenders.generated import by_taste, numbered_names, tastes_of_users
+from anyview_recommenders.interactions import Interactions
+
+
+def generate_trust(
+    users: int = 600, *, tastes: int = 8, median: int = 6, closeness: float = 8.0, mutual: float = 0.5, seed: int = 0
+) -> Interactions:
+    """Links of trust between the users of `generate`, of the same number, tastes and seed: `user` trusts `item`.
+
+    User u is drawn to user v by closeness · cos(taste_u, taste_v) plus Gumbel noise, and trusts the first of those; how many, a log-normal
+    number around `median` says, at least 1. A share `mutual` of the links is answered.
+
+    >>> links = generate_trust(50)
+    >>> links.user_ids[0], bool((links.user != links.item).all())
+    ('user-0001', True)
+    """
+    of_users = tastes_of_users(np.random.default_rng(seed), users, tastes)
+    random = np.random.default_rng([seed, 1])
+    unit = of_users / np.linalg.norm(of_users, axis=1, keepdims=True)
+    drawn_to = closeness * unit @ unit.T + random.gumbel(size=(users, users))
+    np.fill_diagonal(drawn_to, -np.inf)
+    counts = np.clip(np.round(median * np.exp(0.5 * random.normal(size=users))), 1, users - 1).astype(np.int64)
+    place = np.argsort(np.argsort(-drawn_to, axis=1, kind="stable"), axis=1, kind="stable")
+    trusts = place < counts[:, None]
+    trusts |= (trusts & (random.random((users, users)) < mutual)).T
+    truster, trusted = np.nonzero(trusts)
+    return Interactions(truster, trusted, numbered_names("user", users), numbered_names("user", users))
+
+
+def generate_behaviours(
+    users: int = 600, items: int = 400, *, tastes: int = 8, median: int = 30, exponent: float = 0.7, sharpness: float = 4.0, seed: int = 0
+) -> Interactions:
+    """A log of views, cart additions and purchases: each purchase follows a cart addition, and that a view, on one day.
+
+    Views are a log of `generate`. A view leads to a cart with a probability of 0.1 + 0.8 · taste_u · taste_i, a cart to a purchase with one
+    of 0.7; so purchases are few and say more of tastes, and a user's views tell of them too. Each user's first view leads to a purchase.
+
+    >>> log = generate_behaviours(50, 40)
+    >>> views, carts, purchases = np.bincount(log.behaviour).tolist()
+    >>> log.behaviours, views > carts > purchases
+    (('view', 'cart', 'buy'), True)
+    """
+    drawn, viewed = by_taste(users, items, tastes=tastes, median=median, exponent=exponent, sharpness=sharpness, seed=seed)
+    random = np.random.default_rng([seed, 2])
+    match = (drawn.of_users[viewed.user] * drawn.of_items[viewed.item]).sum(1)
+    first = np.diff(viewed.user, prepend=-1) > 0
+    carts = first | (random.random(len(match)) < 0.1 + 0.8 * match)
+    buys = first | (carts & (random.random(len(match)) < 0.7))
+    rows = [np.arange(len(match)), np.flatnonzero(carts), np.flatnonzero(buys)]
+    behaviour, at = np.repeat(np.arange(3), [len(part) for part in rows]), np.concatenate(rows)
+    log = Interactions(
+        viewed.user[at],
+        viewed.item[at],
+        numbered_names("user", users),
+        numbered_names("item", items),
+        time=viewed.day[at] + 0.1 * behaviour,
+        behaviour=behaviour,
+        behaviours=("view", "cart", "buy"),
+    )
+    return log.without_unused()
