@@ -24,7 +24,7 @@ from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.ranges import Integers, LogUniform, Uniform
 from anyview.recipe import Recipe, Task, recipe
 from anyview.views.view import View
-from anyview_recommenders.batch_nodes import encode_batch, unique_nodes
+from anyview_recommenders.batch_nodes import parts, unique_nodes
 from anyview_recommenders.beside import behaviours_of
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.encoders import LightGraphConvolution
@@ -142,9 +142,10 @@ class SMBRec(Objective):
         self.weight, self.temperature, self.l2 = weight, temperature, l2
 
     def forward(self, step: Step) -> Losses:
-        of_triples, of_users, _ = encode_batch(step)
+        nodes = step.set.role("triples")[0].data["nodes"]
+        users, _ = unique_nodes(nodes)
+        of_triples, of_users = parts(step.encode(View({"nodes": torch.cat([nodes, users])})), [len(nodes), len(users)])
         terms = ranked(of_triples, self.l2)
-        users, _ = unique_nodes(step.set.role("triples")[0].data["nodes"])
         _, *others, target = of_users.layers or []
         if others:
             alike = self.alike(users, users)
