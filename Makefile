@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test slow check docs bench bench-losses clean
+.PHONY: demo test slow check docs bench bench-losses bench-recommenders clean
 
 demo: $(READY)
 	$(BIN)/anyview demo --overwrite
@@ -32,8 +32,11 @@ bench: $(READY)
 bench-losses: .venv-losses/.ready
 	.venv-losses/bin/python benchmarks/losses.py --threads 2
 
+bench-recommenders: .venv-recommenders/.ready
+	.venv-recommenders/bin/python benchmarks/recommenders.py --threads 1 2
+
 clean:
-	rm -rf $(VENV) .venv-losses docs/_build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-losses .venv-recommenders docs/_build .mypy_cache .pytest_cache .ruff_cache
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -41,10 +44,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $(READY)
 
-# The libraries that losses are compared with would bring other versions of much else, so they live in an environment of their own.
-.venv-losses/.ready: pyproject.toml constraints.txt benchmarks/losses-requirements.txt
-	$(PYTHON) -m venv .venv-losses
-	.venv-losses/bin/python -m pip install --quiet --upgrade --constraint constraints.txt pip hatchling
-	.venv-losses/bin/python -m pip install --quiet --constraint constraints.txt --editable .
-	.venv-losses/bin/python -m pip install --quiet --no-deps --requirement benchmarks/losses-requirements.txt
+# The libraries that ours is compared with would bring other versions of much else, so each has an environment of its own.
+.venv-%/.ready: benchmarks/%-requirements.txt pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --upgrade --constraint constraints.txt pip hatchling
+	$(@D)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[recommenders]"
+	$(@D)/bin/python -m pip install --quiet --no-deps --requirement $<
 	touch $@
