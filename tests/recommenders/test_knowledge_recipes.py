@@ -292,13 +292,13 @@ def test_kgcl_draws_interactions_by_their_items_chances() -> None:
     made, objective = attention(), kgcl_of(DIM)
     objective.get_buffer("stays").copy_(torch.linspace(0, 1, ITEMS))
     kept = np.zeros((USERS, ITEMS))
-    for seed in range(200):
+    for seed in range(60):
         objective.seed.fill_(seed)
         objective.drawn = []
         kept += sum(kept_pairs(made, view) for view in objective.views(made))
     log = small_log().toarray()
-    shares = (kept * log).sum(0)[log.any(0)] / log.sum(0)[log.any(0)] / 400
-    np.testing.assert_allclose(shares, np.linspace(0, 1, ITEMS)[log.any(0)], atol=0.08)
+    shares = (kept * log).sum(0)[log.any(0)] / log.sum(0)[log.any(0)] / 120
+    np.testing.assert_allclose(shares, np.linspace(0, 1, ITEMS)[log.any(0)], atol=0.15)
 
 
 @pytest.mark.usefixtures("double")
@@ -455,7 +455,7 @@ def test_numbers_out_of_range_are_refused(make: Callable[[], Any], sentence: str
         make()
 
 
-def small_source(users: int = 150, items: int = 120) -> InteractionSource:
+def small_source(users: int = 120, items: int = 100) -> InteractionSource:
     log, knowledge = generate_with_knowledge(users, items, schools=6)
     return prepare(Raw(log, layout="given", knowledge=lambda: knowledge), "films", {"knowledge": "own"})
 
@@ -464,7 +464,7 @@ def small_source(users: int = 150, items: int = 120) -> InteractionSource:
 def test_they_learn_and_recommend_without_their_data(tmp_path: Path, name: str) -> None:
     source = small_source()
     torch.manual_seed(0)
-    made = RECIPES[name](source, dim=16, epochs=8, batch_size=256, lr=0.02, l2=1e-3, look_every=4)
+    made = RECIPES[name](source, dim=16, epochs=6, batch_size=256, lr=0.03, l2=1e-3, look_every=3)
 
     def recall() -> float:
         return score_part(scorer_of(made.embedder.eval(), source.catalogue), source, k=10, part="test")["recall"]
