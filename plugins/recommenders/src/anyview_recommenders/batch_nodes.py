@@ -56,11 +56,11 @@ def parts(encoding: Encoding, lengths: Sequence[int]) -> list[Encoding]:
     return [replace(encoding, rows=own, layers=[layer[number] for layer in layers]) for number, own in enumerate(rows)]
 
 
-def all_nodes(step: Step) -> Encoding:
-    """The encoding of every user and item, with its layers, in the encoder's own order."""
+def all_nodes(step: Step, **shown: Any) -> Encoding:
+    """The encoding of every user and item, with its layers, in the encoder's own order; shown: what else the view's data has."""
     encoder = step.encoder
     assert isinstance(encoder, LightGraphConvolution)
-    return step.encode(View({"nodes": torch.arange(len(encoder.embedding), device=encoder.embedding.device)}))
+    return step.encode(View({"nodes": torch.arange(len(encoder.embedding), device=encoder.embedding.device), **shown}))
 
 
 def select(encoding: Encoding, nodes: Tensor) -> Encoding:

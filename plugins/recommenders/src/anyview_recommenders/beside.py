@@ -1,4 +1,4 @@
-"""What stands beside a log: whom its users trust, and what else they did with its items before what a model predicts."""
+"""What stands beside a log: whom its users trust, what else they did with its items, and what is known of these."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from scipy.sparse import csr_matrix
 from anyview.data.source import Source
 from anyview.errors import UserError
 from anyview_recommenders.catalogue import matrix_of, packed, unpacked
+from anyview_recommenders.knowledge import KnowledgeGraph
 
 
 @dataclass(frozen=True, eq=False)
 class Beside:
-    """Trust between the users of a log, and their other behaviours.
+    """Trust between the users of a log, their other behaviours, and knowledge of its items.
 
     trust: (U, U) CSR of ones, row u has those that user u trusts; nobody trusts themselves. behaviours: (U, I) CSR of ones for each
     auxiliary behaviour by name, in the log's order. target: the behaviour that the log itself is of, "" where they are not told apart.
+    knowledge: triples, of whose entities the first are the items.
 
     >>> beside = Beside(behaviours={"view": csr_matrix(np.eye(2, 3))}, target="buy")
     >>> again = Beside.of(beside.arrays(), users=2, items=3)
@@ -30,15 +32,15 @@ class Beside:
     trust: csr_matrix | None = None
     behaviours: Mapping[str, csr_matrix] = field(default_factory=dict)
     target: str = ""
+    knowledge: KnowledgeGraph | None = None
 
     @classmethod
     def of(cls, kept: Mapping[str, np.ndarray], users: int, items: int) -> Beside:
         """What a run keeps of it, read back."""
         trust = matrix_of(kept, "trust", users) if "trust_starts" in kept else None
-        if "behaviours" not in kept:
-            return cls(trust)
-        *others, target = unpacked(kept, "behaviours").tolist()
-        return cls(trust, {name: matrix_of(kept, f"behaviour_{place}", items) for place, name in enumerate(others)}, target)
+        *others, target = unpacked(kept, "behaviours").tolist() if "behaviours" in kept else [""]
+        behaviours = {name: matrix_of(kept, f"behaviour_{place}", items) for place, name in enumerate(others)}
+        return cls(trust, behaviours, target, KnowledgeGraph.of(kept, items) if "knowledge_head" in kept else None)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as plain arrays by name, for `of`; none where there is nothing."""
@@ -46,6 +48,7 @@ class Beside:
         matrices |= {f"behaviour_{place}": matrix for place, matrix in enumerate(self.behaviours.values())}
         names = np.array([*self.behaviours, self.target], dtype=object)
         found = packed("behaviours", names) if self.target else {}
+        found |= {} if self.knowledge is None else self.knowledge.arrays()
         for name, matrix in matrices.items():
             found |= {f"{name}_starts": matrix.indptr, f"{name}_items": matrix.indices}
         return found
@@ -69,6 +72,15 @@ def behaviours_of(source: Source) -> dict[str, csr_matrix]:
     return {**beside.behaviours, beside.target: matrix_of(source.keeps(), "train", source.shape["items"])}
 
 
+def knowledge_of(source: Source) -> KnowledgeGraph:
+    """The triples beside a log, or the outline that a run is loaded with; raises UserError where there are none."""
+    knowledge = _beside(source).knowledge
+    if knowledge is None:
+        sentence = f"the data {source.name!r} has no knowledge of its items beside it, and a model of a knowledge graph was asked for"
+        raise UserError(f"{sentence}; name a file with a head, a relation and a tail on each line: --reading.knowledge FILE")
+    return knowledge
+
+
 def _beside(source: Source) -> Beside:
     return Beside.of(source.keeps(), source.shape["users"], source.shape["items"])
 
@@ -83,4 +95,4 @@ def facts(beside: Beside, interactions: int) -> dict[str, Any]:
     if beside.target:
         counted = [f"{name} {matrix.nnz:,}" for name, matrix in beside.behaviours.items()]
         found["behaviours"] = ", ".join([*counted, f"{beside.target} {interactions:,} (predicted; its history alone is left out of lists)"])
-    return found
+    return found if beside.knowledge is None else found | beside.knowledge.facts()

@@ -17,6 +17,7 @@ from anyview_recommenders.behaviours import of_behaviour, told_apart, without_he
 from anyview_recommenders.beside import Beside
 from anyview_recommenders.feature_tables import FeatureOptions, only_new, read_tables, side_features
 from anyview_recommenders.interactions import Interactions
+from anyview_recommenders.knowledge import KnowledgeGraph, knowledge_graph, read_knowledge
 from anyview_recommenders.raw import Raw
 from anyview_recommenders.readers import SUFFIXES, read_frame, read_path
 from anyview_recommenders.source import InteractionSource
@@ -37,6 +38,7 @@ class Preparation:
     interactions of a user and an item. min_rating: lower ratings are left out. behaviour: the only one kept; "all" keeps them all. target:
     the behaviour that is predicted, and that parts are of; the others are kept beside them ("last" is the last that the log names). trust:
     a file of links between users, or "own" for those that come with the data, where it has some. mutual: trust holds both ways.
+    knowledge: a file of triples, or "own" as for trust. link: a table of items and their entities, where ids are not equal.
     train_share: the share of the training interactions that is kept, drawn with `seed`, at least one a user.
     """
 
@@ -50,6 +52,8 @@ class Preparation:
     target: str | None = None
     trust: Any = None
     mutual: bool = False
+    knowledge: Any = None
+    link: Any = None
     train_share: float = 1.0
 
     def __post_init__(self) -> None:
@@ -69,8 +73,8 @@ def open_interactions(data: Any, **options: Any) -> Source:
 
     data: a source (returned as it is); a DataFrame; an `Interactions`; the path of a file or folder in a layout of `readers`; a name of
     such under the data root; the name of a registered data set ("lastfm", "generated"). options: those of `Preparation` (split, share,
-    validation, seed, k_core, min_rating, behaviour, target, trust, mutual, train_share), of `Columns` (user, item, rating, time,
-    behaviour_column, separator, layout) and of `FeatureOptions` (features, item_features, user_features, categories, lists, numbers,
+    validation, seed, k_core, min_rating, behaviour, target, trust, mutual, knowledge, link, train_share), of `Columns` (user, item, rating,
+    time, behaviour_column, separator, layout) and of `FeatureOptions` (features, item_features, user_features, categories, lists, numbers,
     left_out, between, least, longest, buckets, new_items).
     Raises UserError for what cannot be read, is refused by the preparation, and for unknown options.
 
@@ -110,7 +114,10 @@ def prepare(raw: Raw, name: str, options: Mapping[str, Any], *, log_path: Path |
     if asked.new_items and "item" in tables:
         parts = _with_items(parts, only_new(tables["item"], parts.train.item_ids).ids)
     side, noted = side_features(parts.train, tables, asked) if asked.wanted else (None, {})
-    beside = Beside(trust, {own: without_held_out(matrix, parts) for own, matrix in behaviours.items()}, target)
+    knowledge, untold = _knowledge(raw, parts.train.item_ids, how, log_path)
+    behaviours = {own: without_held_out(matrix, parts) for own, matrix in behaviours.items()}
+    beside = Beside(trust, behaviours, target, knowledge)
+    told |= untold
     return InteractionSource(name, parts, side=side, beside=beside, notes={"layout": raw.layout, **raw.notes, **told, **noted})
 
 
@@ -195,3 +202,14 @@ def _trust(raw: Raw, user_ids: np.ndarray, how: Preparation) -> tuple[csr_matrix
     """Who trusts whom, where that is asked for and there, and what was left out."""
     given = raw.trust if isinstance(how.trust, str) and how.trust == "own" else how.trust
     return (None, {}) if given is None else trust_matrix(read_trust(given), user_ids, mutual=how.mutual)
+
+
+def _knowledge(raw: Raw, item_ids: np.ndarray, how: Preparation, log_path: Path | None) -> tuple[KnowledgeGraph | None, dict[str, str]]:
+    """What is known of items, where that is asked for and there, and what was left out."""
+    own = isinstance(how.knowledge, str) and how.knowledge == "own"
+    given = raw.knowledge() if own and raw.knowledge is not None else None if own else how.knowledge
+    if given is not None:
+        return knowledge_graph(read_knowledge(given, how.link, log_path), item_ids)
+    if how.link is not None:
+        raise UserError("a table of items and entities was given, and there is no knowledge; name it with --reading.knowledge FILE")
+    return None, {}

@@ -12,6 +12,7 @@ from anyview.errors import UserError
 from anyview_recommenders.datasets import prepare
 from anyview_recommenders.generated import generate
 from anyview_recommenders.generated_features import generate_with_features
+from anyview_recommenders.generated_knowledge import generate_with_knowledge
 from anyview_recommenders.generated_social import generate_behaviours, generate_trust
 from anyview_recommenders.generated_walks import walk
 from anyview_recommenders.interactions import Interactions
@@ -53,6 +54,12 @@ def generated_behaviours(**options: Any) -> InteractionSource:
     return prepare(Raw(generate_behaviours(), layout="generated"), "generated-behaviours", _of_purchases(options))
 
 
+def generated_knowledge(**options: Any) -> InteractionSource:
+    """600 users with short histories and 800 items, most used by a few, whose makers, schools and subjects are triples; needs no file."""
+    log, knowledge = generate_with_knowledge()
+    return prepare(Raw(log, layout="generated", knowledge=lambda: knowledge), "generated-knowledge", options)
+
+
 def lastfm(**options: Any) -> InteractionSource:
     """Last.fm: 1,880 users, 4,489 artists, 52,668 listenings; the split of the LightGCN authors, 80/20 % of each user's.
 
@@ -63,7 +70,10 @@ def lastfm(**options: Any) -> InteractionSource:
 
 
 def ml_latest_small(**options: Any) -> InteractionSource:
-    """MovieLens, latest small of 2016: 671 users, 9,066 films, 100,004 ratings with times."""
+    """MovieLens, latest small of 2016: 671 users, 9,066 films, 100,004 ratings with times.
+
+    knowledge="own" takes genres, years and tags of films as triples.
+    """
     return prepare(read_path(_folder("ml-latest-small", "ratings.csv"), Columns()), "ml-latest-small", options)
 
 

@@ -16,12 +16,13 @@ import pandas as pd
 
 from anyview.data.roots import data_root
 from anyview.errors import UserError, unknown
-from anyview_recommenders.atomic import read_atomic
+from anyview_recommenders.atomic import ENDINGS, read_atomic
 from anyview_recommenders.features import UNKNOWN, Feature, Kind, SideFeatures, histories_of, ids_of
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.tables import Columns, of_one_kind, of_strings, separator_of, usual_column
 
 Side = Literal["user", "item"]
+SUFFIXES = (".csv", ".tsv", ".parquet", *ENDINGS)
 FEW = 20
 """A column of numbers with no more distinct ones is a category."""
 
@@ -94,7 +95,7 @@ def read_table(data: Any, side: Side, named: str | None = None, log_path: Path |
     Raises UserError for a file that is not there, a table without ids, and an id that has two rows.
     """
     what = f"the table {str(data)!r}" if isinstance(data, str | Path) else f"the table of {side} features"
-    frame = _read(data, log_path, what)
+    frame = frame_of(data, what, log_path)
     names = [str(name) for name in frame.columns]
     column = named if named in names else usual_column(side, names)
     if column is None:
@@ -270,30 +271,31 @@ def _numbers(column: pd.Series, what: str) -> np.ndarray:
     return numbers
 
 
-def _read(data: Any, log_path: Path | None, what: str) -> pd.DataFrame:
+def frame_of(data: Any, what: str, log_path: Path | None = None) -> pd.DataFrame:
+    """A DataFrame, or that of a file with a header, whose fields are strings where the file is a text; what: it is called in sentences."""
     if isinstance(data, pd.DataFrame):
         return data
     if not isinstance(data, str | Path):
         raise UserError(f"{what} is of type {type(data).__name__}, and a DataFrame or a file was expected; give one of them")
-    path = _found(Path(data).expanduser(), log_path)
+    path = found_file(Path(data).expanduser(), log_path, "table of features")
     try:
         if path.suffix.lower() == ".parquet":
             return pd.read_parquet(path)
-        if path.suffix.lower() in (".item", ".user"):
+        if path.suffix.lower() in ENDINGS:
             return pd.DataFrame(read_atomic(path))
         return pd.read_csv(path, sep=separator_of(path), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{what} cannot be read: {reason}; give a CSV, TSV, parquet, .item or .user file") from error
+        raise UserError(f"{what} cannot be read: {reason}; give a file of {', '.join(SUFFIXES)}") from error
 
 
-def _found(path: Path, log_path: Path | None) -> Path:
-    """A file as it is named, beside the log, or under the data root."""
+def found_file(path: Path, log_path: Path | None, what: str) -> Path:
+    """A file as it is named, beside the log, or under the data root; what: it is called in the sentence of a missing one."""
     folders = [] if log_path is None else [log_path if log_path.is_dir() else log_path.parent]
     for place in (path, *(folder / path for folder in (*folders, data_root(), data_root() / "recommenders"))):
         if place.is_file():
             return place
-    raise UserError(f"there is no table of features {str(path)!r}, here, beside the log or under {str(data_root())!r}; check the path")
+    raise UserError(f"there is no {what} {str(path)!r}, here, beside the log or under {str(data_root())!r}; check the path")
 
 
 def _names(given: str | Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from anyview.errors import UserError
+from anyview_recommenders.knowledge import Knowledge
 from anyview_recommenders.tables import of_strings
 
 YEAR = re.compile(r"\((\d{4})(?:[-–]\d{0,4})?\)\s*$")
@@ -47,6 +48,20 @@ def film_table(folder: Path) -> pd.DataFrame:
     words = [list(dict.fromkeys(WORD.findall(title.lower()))) for title in films["title"]]
     columns = {"item": films["item"], "year": years, "decade": decades, "genres": films["genres"], "words": words, "tags": films["tags"]}
     return pd.DataFrame(columns)
+
+
+def film_knowledge(folder: Path) -> Knowledge:
+    """The films of a folder as triples: each in "genre", "year" and "tag" to values such as "genre Comedy"; raises as `read_movies`."""
+    films = read_movies(folder)
+    years = [[str(int(year))] if np.isfinite(year) else [] for year in films["year"]]
+    said = {"genre": films["genres"], "year": years, "tag": films["tags"]}
+    triples = [
+        (str(film), relation, f"{relation} {value}")
+        for relation, lists in said.items()
+        for film, values in zip(films["item"], lists, strict=True)
+        for value in values
+    ]
+    return Knowledge.from_ids(*np.array(triples, dtype=object).reshape(-1, 3).T)
 
 
 def _tags(path: Path) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ SEQUENCE_VIEWS = {"next_items": "NextItems", "cloze": "Cloze", "augmented_sequen
 def recipes() -> dict[str, str]:
     """Models, one file each."""
     names = ("lightgcn", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "direct_au", "contrast")
-    names += ("two_towers", "sasrec", "bert4rec", "cl4srec", "duorec", "mhcn", "smbrec")
+    names += ("two_towers", "sasrec", "bert4rec", "cl4srec", "duorec", "mhcn", "smbrec", "kgin", "kgcl", "kgrec")
     return {name: f"anyview_recommenders.recipes.{name}:{name}" for name in names}
 
 
@@ -44,7 +44,7 @@ def views() -> dict[str, str]:
 @hookimpl
 def datasets() -> dict[str, str]:
     """Logs by name; a path to the user's own works everywhere as well."""
-    generated = ("generated", "generated-features", "generated-walks", "generated-social", "generated-behaviours")
+    generated = ("generated", "generated-features", "generated-walks", "generated-social", "generated-behaviours", "generated-knowledge")
     names = {name: name.replace("-", "_") for name in (*generated, "lastfm", "ml-latest-small", "amazon-beauty", "retail_rocket")}
     return {name: f"anyview_recommenders.datasets_named:{function}" for name, function in names.items()}
 

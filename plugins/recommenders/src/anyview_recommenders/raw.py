@@ -18,7 +18,8 @@ class Raw:
     """A log as it was read: users and items shared by its parts, each pair once a behaviour.
 
     log: all of it, or its training part where test is there. layout: what kind of file it was. notes: what a user should know of it.
-    trust: links between users that came with it, or the file of them, which `trust.read_trust` reads.
+    trust: links between users that came with it, or the file of them, which `trust.read_trust` reads. knowledge: makes the triples that
+    came with it, a `knowledge.Knowledge`.
     tables: makes the DataFrame of features that lies beside it, by "user" and "item".
     """
 
@@ -28,6 +29,7 @@ class Raw:
     test: Interactions | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     trust: Interactions | Path | None = None
+    knowledge: Callable[[], Any] | None = None
     tables: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
 
 

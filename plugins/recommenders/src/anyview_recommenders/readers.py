@@ -7,7 +7,7 @@ A folder may hold a log in parts: train and test, and validation or valid, with 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any
 from anyview.errors import UserError
 from anyview_recommenders.atomic import read_inter
 from anyview_recommenders.interactions import Interactions
+from anyview_recommenders.knowledge import Knowledge, read_knowledge
 from anyview_recommenders.matrices import read_pairs
-from anyview_recommenders.movies import film_table
+from anyview_recommenders.movies import film_knowledge, film_table
 from anyview_recommenders.raw import Raw, assemble
 from anyview_recommenders.tables import Columns, Layout, header_of, of_frame, read_csv, read_parquet, separator_of
 from anyview_recommenders.text import is_lists, read_lists, read_sequences, read_triples
@@ -34,11 +35,23 @@ def read_frame(frame: Any, columns: Columns, what: str) -> Raw:
 
 
 def read_path(path: Path, columns: Columns) -> Raw:
-    """A file or folder; raises UserError where it holds no layout that is known. A folder's trust.csv is named, not read."""
+    """A file or folder; raises UserError where it holds no layout that is known.
+
+    A folder's trust.csv is named, not read. Knowledge beside a log is made when it is asked for: of kg_final.txt, of the one .kg of a
+    folder, of that of the same name as an .inter file, or of what movie tables say.
+    """
     if not path.is_dir():
         log, layout = read_file(path, columns)
-        return assemble(layout, log, what=f"the file {str(path)!r}")
-    return replace(_read_folder(path, columns), trust=_part(path, ("trust",), None))
+        beside = [path.with_suffix(".kg")] if path.suffix.lower() == ".inter" else []
+        return replace(assemble(layout, log, what=f"the file {str(path)!r}"), knowledge=_knowledge(beside))
+    raw, graphs = _read_folder(path, columns), [path / "kg_final.txt", *sorted(path.glob("*.kg"))[:2]]
+    return replace(raw, trust=_part(path, ("trust",), None), knowledge=raw.knowledge or _knowledge(graphs))
+
+
+def _knowledge(files: Sequence[Path]) -> Callable[[], Knowledge] | None:
+    """What makes the triples of the one of some files that is there; None where there are none or several."""
+    found = [file for file in files if file.is_file()]
+    return partial(read_knowledge, found[0]) if len(found) == 1 else None
 
 
 def _read_folder(path: Path, columns: Columns) -> Raw:
@@ -49,8 +62,10 @@ def _read_folder(path: Path, columns: Columns) -> Raw:
         return assemble(layout, *(None if found is None else found[0] for found in read), what=f"the folder {str(path)!r}")
     if (path / "ratings.csv").is_file():
         log, layout = read_csv(path / "ratings.csv", columns)
-        films = {"item": partial(film_table, path)} if (path / "movies.csv").is_file() else {}
-        return replace(assemble(f"movie tables, {layout}", log, what=f"the folder {str(path)!r}"), tables=films)
+        raw = assemble(f"movie tables, {layout}", log, what=f"the folder {str(path)!r}")
+        if not (path / "movies.csv").is_file():
+            return raw
+        return replace(raw, tables={"item": partial(film_table, path)}, knowledge=partial(film_knowledge, path))
     inter = sorted(path.glob("*.inter"))
     if len(inter) == 1:
         return assemble("atomic file", read_inter(inter[0], columns), what=f"the folder {str(path)!r}")

@@ -27,6 +27,10 @@ USUAL = {
     "rating": ("rating", "score", "stars", "weight"),
     "time": ("time", "timestamp", "ts", "date", "datetime", "unixtime"),
     "behaviour": ("behaviour", "behavior", "event", "action"),
+    "head": ("head", "headid", "subject"),
+    "relation": ("relation", "relationid", "predicate"),
+    "tail": ("tail", "tailid", "object"),
+    "entity": ("entity", "entityid"),
 }
 
 
@@ -73,7 +77,7 @@ def found_columns(names: Sequence[str], columns: Columns, what: str) -> dict[str
 
 
 def usual_column(meaning: str, names: Sequence[str]) -> str | None:
-    """The column that is called as users, items, ratings, times or behaviours usually are; None where there is none.
+    """The column that is called as users, items, ratings, or what else USUAL names usually are; None where there is none.
 
     >>> usual_column("item", ["title", "movieId"])
     'movieId'

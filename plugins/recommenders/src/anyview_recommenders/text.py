@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,26 @@ def read_sequences(path: Path, user: str, items: str, separator: str) -> Interac
     time = np.concatenate([np.arange(count, dtype=np.float64) for count in counts] or [np.empty(0)])
     repeated = Coded(np.repeat(owners.positions, counts), owners.ids)
     return interactions(repeated, _factorized(list(chain.from_iterable(lists))), time=time)
+
+
+def read_words(path: Path, fields: Sequence[str]) -> list[list[str]]:
+    """The columns of a text without a header whose lines have the fields that are named, strings; what separates them is found out.
+
+    Raises UserError that names the line for another number of fields, and for a field with nothing in it.
+    """
+    chosen = _between(path)
+    rows: list[list[str]] = []
+    for number, words in _fields(path, None if chosen == " " else chosen):
+        if len(words) != len(fields):
+            found = f"line {number} has {len(words)} fields with {_called(chosen)} between, and {len(fields)} were expected"
+            raise UserError(f"{str(path)!r} cannot be read: {found}: {', '.join(fields)}; correct the line")
+        if not all(words):
+            missing = fields[words.index("")]
+            raise UserError(
+                f"{str(path)!r} cannot be read: line {number} has no {missing}, and one was expected; correct or delete the line"
+            )
+        rows.append(words)
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def is_lists(path: Path) -> bool:

@@ -1,0 +1,129 @@
+"""KGCL against the paper's formulas written out triple by triple, its views, and LightGCN where there are no triples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from anyview.recipe import Recipe
+from anyview.training import pretrain
+from anyview.views.view import View
+from anyview_recommenders.encoders import LightGraphConvolution
+from anyview_recommenders.knowledge import KnowledgeGraph
+from anyview_recommenders.recipes.kgcl import KGCL, RelationalAttention, chances, kgcl, translation_loss
+from tests.small_runs import assert_same_bits, stop_at
+
+from .plain import DIM, ITEMS, USERS, batch_nodes, bpr, half_squares, info_nce, same, small_log
+from .plain_knowledge import ENTITIES, NODES, attention, each, small_source, step_without_dropout, unit
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Everything in float64."""
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(2)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def plain_attention(made: RelationalAttention, shown: Tensor) -> Tensor:
+    """The entities' rows of KGCL's first part, triple by triple."""
+    rows = total = made.entities
+    for _ in range(made.hops):
+        found = []
+        for head in range(ENTITIES):
+            own = [(r, t) for (h, r, t), keep in zip(each(made.triples), shown, strict=True) if keep and h == head]
+            both = torch.cat([made.of_head.weight, made.of_tail.weight], 1)
+            logits = [both @ torch.cat([rows[head], rows[t]]) @ made.relations[r] for r, t in own]
+            weights = torch.stack([torch.exp(torch.where(logit > 0, logit, 0.2 * logit)) for logit in logits]) if own else torch.zeros(0)
+            found.append(unit(sum((w / weights.sum() * rows[t] for w, (_, t) in zip(weights, own, strict=True)), torch.zeros(DIM))))
+        rows = torch.stack(found)
+        total = total + rows
+    return total
+
+
+def plain_kgcl(made: RelationalAttention, shown: Tensor, keep: np.ndarray) -> Tensor:
+    """KGCL's rows of users and items, from some triples and interactions (U, I)."""
+    start = torch.cat([made.embedding[:USERS], plain_attention(made, shown)[:ITEMS]])
+    log = torch.from_numpy(small_log().toarray() * keep).double()
+    scale = torch.outer(log.sum(1).clamp(min=1) ** -0.5, log.sum(0).clamp(min=1) ** -0.5) * log
+    rows = total = start
+    for _ in range(made.depth):
+        rows = torch.cat([scale @ rows[USERS:], scale.T @ rows[:USERS]])
+        total = total + rows
+    return total / (1 + made.depth)
+
+
+def kept_pairs(shown: dict[str, Any]) -> np.ndarray:
+    users, items = shown["adjacency"].ends()
+    kept = np.zeros((USERS, ITEMS))
+    kept[users.numpy(), items.numpy() - USERS] = 1
+    return kept
+
+
+@pytest.mark.usefixtures("double")
+def test_kgcl_is_the_papers_formulas_and_its_views_follow_stability() -> None:
+    made, step = step_without_dropout(attention)
+    objective = KGCL(DIM, ITEMS, weight=0.3, l2=0.2)
+    with torch.no_grad():
+        objective.before_epoch(0, lambda: iter([step]))
+    views = objective.views(made)
+    first, second = (plain_attention(made, view["triples"])[:ITEMS] for view in views)
+    weights = torch.exp((first * second).sum(1) / first.norm(dim=1) / second.norm(dim=1))
+    weights = ((weights - weights.min()) / (weights.max() - weights.min())).clamp(min=0.3)
+    torch.testing.assert_close(objective.get_buffer("stays"), (0.7 * weights / weights.mean()).clamp(max=0.95), rtol=1e-9, atol=0)
+    assert float(objective.get_buffer("stays").max()) <= 0.95
+    rows = plain_kgcl(made, torch.ones(len(made.triples)), np.ones((USERS, ITEMS)))
+    a, b = (plain_kgcl(made, view["triples"], kept_pairs(view)) for view in views)
+    _, _, _, users, items = batch_nodes(step)
+    contrast = info_nce(a[users], b[:USERS], users, 0.2) + info_nce(a[items], b[USERS:], [item - USERS for item in items], 0.2)
+    l2 = 0.2 * half_squares(made.embedding, *batch_nodes(step)[:3])
+    same(objective, made, step, {"bpr": bpr(rows, step), "l2": l2, "contrast": 0.3 * contrast})
+
+
+def test_kgcl_draws_interactions_by_their_items_chances() -> None:
+    made, objective = attention(), KGCL(DIM, ITEMS)
+    objective.get_buffer("stays").copy_(torch.linspace(0, 1, ITEMS))
+    kept = np.zeros((USERS, ITEMS))
+    for seed in range(60):
+        objective.seed.fill_(seed)
+        objective.drawn = []
+        kept += sum(kept_pairs(view) for view in objective.views(made))
+    log = small_log().toarray()
+    shares = (kept * log).sum(0)[log.any(0)] / log.sum(0)[log.any(0)] / 120
+    np.testing.assert_allclose(shares, np.linspace(0, 1, ITEMS)[log.any(0)], atol=0.15)
+
+
+@pytest.mark.usefixtures("double")
+def test_without_triples_kgcl_is_lightgcn() -> None:
+    nothing = np.zeros(0, dtype=np.int64)
+    graph = KnowledgeGraph(ITEMS, ITEMS, nothing, nothing, nothing, np.array([], dtype=object))
+    made = RelationalAttention(graph, small_log(), DIM, layers=3)
+    plain = LightGraphConvolution(small_log(), DIM, layers=3)
+    plain.load_state_dict({"embedding": made.embedding})
+    assert torch.equal(made(View({"nodes": NODES})).rows, plain(View({"nodes": NODES})).rows)
+
+
+@pytest.mark.usefixtures("double")
+def test_translation_is_the_formula_and_chances_of_equal_items_are_equal() -> None:
+    moved, true, false = torch.randn(3, 6, DIM).unbind()
+    expected = [torch.sigmoid((h - f).square().sum() - (h - t).square().sum()).log() for h, t, f in zip(moved, true, false, strict=True)]
+    torch.testing.assert_close(translation_loss(moved, true, false), -torch.stack(expected).mean())
+    torch.testing.assert_close(chances(torch.ones(4), 0.7), torch.full((4,), 0.7))
+
+
+def test_kgcl_that_was_stopped_ends_in_the_same_bits(tmp_path: Path) -> None:
+    def made() -> Recipe:
+        torch.manual_seed(0)
+        return kgcl(small_source(60, 50), dim=8, epochs=2, batch_size=128, look_every=1)
+
+    pretrain(made(), tmp_path / "whole")
+    stop_at(made(), tmp_path / "parted", 3)
+    pretrain(made(), tmp_path / "parted", resume=True)
+    assert_same_bits(tmp_path / "whole", tmp_path / "parted")
