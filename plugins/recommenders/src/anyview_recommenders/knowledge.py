@@ -150,7 +150,7 @@ def knowledge_graph(knowledge: Knowledge, item_ids: np.ndarray) -> tuple[Knowled
     >>> knowledge = Knowledge.from_ids(["7", "7", "x"], ["genre", "genre", "near"], ["war", "war", "war"])
     >>> graph, told = knowledge_graph(knowledge, np.array([5, 7]))
     >>> list(zip(graph.head.tolist(), graph.tail.tolist())), told
-    ([(1, 2), (3, 2)], {'left out of knowledge': '1 repeated'})
+    ([(1, 3), (2, 3)], {'left out of knowledge': '1 repeated'})
     """
     nodes, entities = _nodes(knowledge, item_ids)
     triples = pd.DataFrame({field: getattr(knowledge, field) for field in FIELDS})
