@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study import Trial, make, show, study_parser
+from study import Trial, make, show, spread, study_parser
 
 import anyview
 from anyview.evaluation.protocol import RANDOM, RAW, TRAINED, evaluate_rows
@@ -92,7 +92,7 @@ def line(title: str, column: str, results: dict[Training, dict[str, Any]], *, se
     cells = []
     for name in SCORES:
         means = [statistics.fmean(one[name] for one in of) for of in by_seed.values()]
-        cells.append(f"{statistics.fmean(means):.2f}" + (f" ± {statistics.stdev(means):.2f}" if len(means) > 1 else ""))
+        cells.append(spread(means, 2))
     targets = " ".join(f"{statistics.fmean(values):.1f}" for _, values in sorted(by_target.items()))
     took = f"{statistics.fmean(one['seconds'] for one in results.values()):.0f}" if seconds else ""
     return [title, *cells, targets, took]

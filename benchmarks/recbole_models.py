@@ -7,7 +7,6 @@ of it is changed. Its quick start needs ray, which is not used.
 from __future__ import annotations
 
 import importlib.util
-import logging
 import sys
 import warnings
 from collections.abc import Mapping
@@ -66,7 +65,6 @@ class RecBole:
             self.train, _, self.test = data_preparation(config, self.dataset)
             self.model = get_model(model)(config, self.train.dataset)
             self.trainer = get_trainer(config["MODEL_TYPE"], model)(config, self.model)
-        logging.disable(logging.NOTSET)
         self.number = 0
 
     def epoch(self) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from study import Trial, execute, make, show, study_parser
+from study import Trial, execute, make, show, spread, study_parser
 
 from anyview.ranges import Choices, LogUniform, Range
 from anyview.run import load
@@ -30,7 +30,7 @@ from anyview_recommenders.baselines.ease import ease
 from anyview_recommenders.baselines.item_knn import item_knn
 from anyview_recommenders.baselines.popularity import popularity
 from anyview_recommenders.datasets import open_interactions
-from anyview_recommenders.evaluations import scorer_of
+from anyview_recommenders.evaluations import score_part, scorer_of
 from anyview_recommenders.ranking import rank
 from anyview_recommenders.scorer import Scorer
 from anyview_recommenders.source import InteractionSource
@@ -55,6 +55,7 @@ CLASSICAL: dict[str, tuple[Callable[..., Scorer], Mapping[str, Range]]] = {
     "ALS": (als, {"regularisation": LogUniform(0.1, 100), "confidence": LogUniform(1, 100)}),
 }
 BOOTSTRAPS = 1000
+DIGITS = 4
 
 
 @dataclass(frozen=True)
@@ -120,15 +121,10 @@ def classical(name: str, data: str, trials: int) -> dict[str, Any]:
     random, source = np.random.default_rng(0), open_interactions(data)
     draws = [{option: one.draw(random) for option, one in ranges.items()} for _ in range(trials if ranges else 1)]
     parts = source.parts
-    scores = [_validation(fit(parts.train.matrix(), **values), source) for values in draws]
+    scores = [score_part(fit(parts.train.matrix(), **values), source, k=20, part="validation")["recall"] for values in draws]
     best = scores.index(max(scores))
     scorer = fit(csr_matrix(parts.train.matrix() + parts.validation.matrix()), **draws[best])
     return {"validation": scores[best], "values": draws[best], **test_scores(scorer, source)}
-
-
-def _validation(scorer: Scorer, source: InteractionSource) -> float:
-    train = source.parts.train.matrix()
-    return rank(scorer, train, source.parts.validation.matrix(), k=[20]).means()["recall@20"]
 
 
 def interval(users: np.ndarray) -> tuple[float, float]:
@@ -142,17 +138,13 @@ def interval(users: np.ndarray) -> tuple[float, float]:
 def row(name: str, results: Sequence[dict[str, Any]], validation: float, seconds: Sequence[str]) -> list[str]:
     """A line of the table: means over seeds and their deviation, and the interval of recall@20."""
     low, high = interval(_users(results))
-    cells = [_spread([one["means"][measure] for one in results]) for measure in MEASURES]
+    cells = [spread([one["means"][measure] for one in results], DIGITS) for measure in MEASURES]
     return [name, f"{validation:.4f}", *cells, f"{low:.4f} to {high:.4f}", *seconds]
 
 
 def _users(results: Sequence[dict[str, Any]]) -> np.ndarray:
     """Recall@20 of each user (u,), a mean over seeds."""
     return np.mean([one["users"] for one in results], axis=0)
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.fmean(values):.4f}" + (f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else "")
 
 
 def main() -> None:

@@ -17,10 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from study import Trial, execute, make, show, study_parser
+from study import Trial, execute, make, show, spread, study_parser
 
 RECIPES = ("sasrec", "bert4rec", "cl4srec", "duorec")
 LENGTHS = (10, 20)
+DIGITS = 4
 COLUMNS = ("model", *(f"{measure}@{k}" for k in LENGTHS for measure in ("Recall", "NDCG")), "validation recall@20", "seconds")
 
 
@@ -81,15 +82,11 @@ def classical(data: str) -> dict[str, dict[str, Any]]:
 def row(name: str, results: Sequence[dict[str, Any]]) -> list[str]:
     """A model's line, over seeds."""
     keys = [name.lower() for name in COLUMNS[1:5]]
-    scores = [_spread([one[key] for one in results]) for key in keys]
+    scores = [spread([one[key] for one in results], DIGITS) for key in keys]
     if "seconds" not in results[0]:
         return [name, *scores, "", ""]
     seconds = statistics.fmean(one["seconds"] for one in results)
-    return [name, *scores, _spread([one["validation"] for one in results]), f"{seconds:.0f}"]
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.fmean(values):.4f}" + (f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else "")
+    return [name, *scores, spread([one["validation"] for one in results], DIGITS), f"{seconds:.0f}"]
 
 
 def main() -> None:
