@@ -49,6 +49,7 @@ RECIPES = {"lightgcn": lightgcn, "sgl": sgl, "simgcl": simgcl, "xsimgcl": xsimgc
 RECBOLE = {"LightGCN": {"n_layers": 3}, "SGL": {"n_layers": 3, "type": "ED", "drop_ratio": 0.1}}
 RANKED = (30_000, 40_000, 1_030_000)
 """Users, items and interactions of what is ranked in full; a fifth is the test part."""
+SECTIONS = ("products", "epochs", "rankings")
 MEMORIES = (16, 64, 256)
 """MB of scores that are held at once."""
 
@@ -181,23 +182,29 @@ def _kept(log: sparse.csr_array, chosen: np.ndarray) -> csr_matrix:
     return csr_matrix((np.ones(int(chosen.sum()), np.float32), coordinates), shape=log.shape)
 
 
-def show(results: dict[str, Any]) -> None:
-    """The tables."""
-    console = make_console()
-    for threads, found in results.items():
-        for size, rows in found["products"].items():
-            table = make_table(f"product and gradient, as large as {size}, threads {threads}", "ms", "times ours", "largest difference")
-            for name, row in rows.items():
-                table.add_row(name, f"{1000 * row['seconds']:.2f}", f"{row['ratio']:.1f}", f"{row['difference']:.1e}")
-            console.print(table)
-        table = make_table(f"an epoch, threads {threads}", "seconds", "times lightgcn", "times ours")
-        for name, row in found["epochs"].items():
-            table.add_row(name, f"{row['seconds']:.2f}", f"{row['lightgcn']:.1f}", f"{row['ours']:.1f}")
-        console.print(table)
-        table = make_table(f"a full ranking, threads {threads}", "seconds", "times ours", "recall@20", "NDCG@20")
-        for name, row in found["rankings"].items():
-            table.add_row(name, f"{row['seconds']:.1f}", f"{row['ratio']:.1f}", f"{row['recall']:.6f}", f"{row['ndcg']:.6f}")
-        console.print(table)
+def show_products(found: dict[str, Any], threads: int) -> None:
+    """A table for each size of log."""
+    for size, rows in found.items():
+        table = make_table(f"product and gradient, as large as {size}, threads {threads}", "ms", "times ours", "largest difference")
+        for name, row in rows.items():
+            table.add_row(name, f"{1000 * row['seconds']:.2f}", f"{row['ratio']:.1f}", f"{row['difference']:.1e}")
+        make_console().print(table)
+
+
+def show_epochs(found: dict[str, Any], threads: int) -> None:
+    """The table of epochs."""
+    table = make_table(f"an epoch, threads {threads}", "seconds", "times lightgcn", "times ours")
+    for name, row in found.items():
+        table.add_row(name, f"{row['seconds']:.2f}", f"{row['lightgcn']:.1f}", f"{row['ours']:.1f}")
+    make_console().print(table)
+
+
+def show_rankings(found: dict[str, Any], threads: int) -> None:
+    """The table of full rankings."""
+    table = make_table(f"a full ranking, threads {threads}", "seconds", "times ours", "recall@20", "NDCG@20")
+    for name, row in found.items():
+        table.add_row(name, f"{row['seconds']:.1f}", f"{row['ratio']:.1f}", f"{row['recall']:.6f}", f"{row['ndcg']:.6f}")
+    make_console().print(table)
 
 
 def main() -> None:
@@ -206,26 +213,30 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1], help="numbers of threads, one after the other")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--data", default="lastfm", help="what epochs are timed on")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=[*SECTIONS], help="these tables alone")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args()
     logs = {name: generated(*size) for name, size in SIZES.items()}
-    results = {}
+    results: dict[str, dict[str, Any]] = {str(threads): {} for threads in options.threads}
     with tempfile.TemporaryDirectory() as folder:
+        sections: dict[str, tuple[Callable[[Path], Any], Callable[[Any, int], None]]] = {
+            "products": (lambda _: {name: time_products(log, options.repeats) for name, log in logs.items()}, show_products),
+            "epochs": (lambda place: time_epochs(options.data, options.repeats, place), show_epochs),
+            "rankings": (lambda place: time_rankings(options.repeats, place), show_rankings),
+        }
         for threads in options.threads:
             torch.set_num_threads(threads)
-            place = Path(folder) / str(threads)
-            results[str(threads)] = {
-                "products": {name: time_products(log, options.repeats) for name, log in logs.items()},
-                "epochs": time_epochs(options.data, options.repeats, place),
-                "rankings": time_rankings(options.repeats, place),
-            }
-    show(results)
+            for name in options.only:
+                measure, show = sections[name]
+                found = results[str(threads)][name] = measure(Path(folder) / str(threads))
+                show(found, threads)
     if options.json:
         options.json.write_text(json.dumps({"torch": torch.__version__, "threads": results}, indent=2))
-    worst = max(row["difference"] for found in results.values() for rows in found["products"].values() for row in rows.values())
+    products = [row for found in results.values() for rows in found.get("products", {}).values() for row in rows.values()]
+    worst = max((row["difference"] for row in products), default=0.0)
     if worst > 1e-5:
         raise SystemExit(f"products differ by {worst:.1e}, and 1e-5 was promised")
-    rankings = [row for found in results.values() for row in found["rankings"].values()]
+    rankings = [row for found in results.values() for row in found.get("rankings", {}).values()]
     if any(abs(row[measure] - rankings[0][measure]) > 1e-4 for row in rankings for measure in ("recall", "ndcg")):
         raise SystemExit("rankings differ, and the same was promised")
 

@@ -12,21 +12,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from study import execute_apart
 
 from anyview.console import make_console, make_table
 
 RATE, CHANNELS = 100, 6
 CHUNK = 360_000
-WINDOWS = ("--reading.length", "200", "--reading.step", "100", "--reading.rate", str(RATE))
+WINDOWS = f"--reading.length 200 --reading.step 100 --reading.rate {RATE}"
 
 
 @dataclass
@@ -72,18 +69,10 @@ def as_table(path: Path, made: Path) -> None:
         writer.close()
 
 
-def measure(words: list[str], folder: Path) -> tuple[float, int]:
-    """Seconds and peak memory (MB) of `anyview` with these words; its output is shown where it fails."""
-    begun = time.monotonic()
-    environment = {**os.environ, "ANYVIEW_CACHE": str(folder / "cache")}
-    with tempfile.TemporaryFile() as told:
-        process = subprocess.Popen([sys.executable, "-m", "anyview", *words], stdout=told, stderr=told, env=environment)
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            told.seek(0)
-            raise SystemExit(f"anyview {' '.join(words)} failed:\n{told.read().decode()}")
-    return time.monotonic() - begun, used.ru_maxrss // 1024
+def measure(kind: str, command: str, folder: Path) -> Measured:
+    """`anyview` with a command, which does not use what an earlier one cached."""
+    done = execute_apart(f"anyview {command} --overwrite", ANYVIEW_CACHE=str(folder / "cache"))
+    return Measured(kind, command.partition(" ")[0], round(done.seconds, 1), done.memory)
 
 
 def main() -> None:
@@ -108,11 +97,9 @@ def main() -> None:
             data, run, rows = made.with_suffix(f".{kind}"), folder / f"run-{kind}", folder / f"rows-{kind}.parquet"
             if not data.exists():
                 as_table(data, made)
-            training = ["--data", str(data), *WINDOWS, "--epochs", chosen.epochs, "--batch-size", chosen.batch_size, *more]
-            seconds, memory = measure(["pretrain", chosen.recipe, *training, "--out", str(run), "--overwrite"], folder)
-            found.append(Measured(kind, "pretrain", round(seconds, 1), memory))
-            seconds, memory = measure(["embed", str(run), "--out", str(rows), "--overwrite"], folder)
-            found.append(Measured(kind, "embed", round(seconds, 1), memory))
+            training = f"--data {data} {WINDOWS} --epochs {chosen.epochs} --batch-size {chosen.batch_size} {' '.join(more)}"
+            found.append(measure(kind, f"pretrain {chosen.recipe} {training} --out {run}", folder))
+            found.append(measure(kind, f"embed {run} --out {rows}", folder))
     if chosen.json:
         print(json.dumps([asdict(one) for one in found], indent=2))
         return

@@ -9,7 +9,9 @@ import multiprocessing
 import os
 import shlex
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -124,6 +126,29 @@ def execute(command: str) -> Done:
     if code:
         raise SystemExit(f"{command}\n{words.getvalue()}")
     return Done(output.getvalue(), time.process_time() - began)
+
+
+class DoneApart(NamedTuple):
+    """What a command printed, its seconds of wall time, and the peak resident set of its process in MB."""
+
+    output: str
+    seconds: float
+    memory: int
+
+
+def execute_apart(command: str, **environment: str) -> DoneApart:
+    """Run an `anyview` command in a process of its own; ends the program with the command's own words when it fails."""
+    begun = time.monotonic()
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as words:
+        told = [sys.executable, "-m", *shlex.split(command)]
+        process = subprocess.Popen(told, stdout=output, stderr=words, env={**os.environ, **environment})
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        for printed in (output, words):
+            printed.seek(0)
+        if process.returncode:
+            raise SystemExit(f"{command}\n{words.read().decode()}")
+        return DoneApart(output.read().decode(), time.monotonic() - begun, used.ru_maxrss // 1024)
 
 
 def make(trials: Sequence[Trial], jobs: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from anyview.errors import UserError
 from anyview.objectives.objective import Objective, Step
 from anyview.testing import check_objective, check_stage_rank_exact, tiny_stage
+from anyview_recommenders.batch_nodes import drawn
 from anyview_recommenders.encoders import LightGraphConvolution
 from anyview_recommenders.noise import NoisyGraphConvolution, noisy
 from anyview_recommenders.objectives import BPR
@@ -109,6 +110,36 @@ def test_xsimgcl_ranks_and_contrasts_one_noisy_pass() -> None:
     same(objective, encoder, step, {**expected, "contrast": 0.7 * both_sides(rows, layers[1], step, 0.3)})
 
 
+def test_xsimgcl_contrasts_a_few_nodes_where_it_is_asked_to() -> None:
+    encoder = with_noise()
+    step = step_of(encoder)
+    every = [len(side) for side in plain.batch_nodes(step)[3:]]
+    assert min(every) > 3
+    few, whole = XSimGCL(DIM, contrasted=3)(step), XSimGCL(DIM)(step)
+    assert torch.equal(XSimGCL(DIM, contrasted=max(every))(step)["contrast"], whole["contrast"])
+    layers = noisy_layers(encoder, noisy(step.draws, 0.2)["seed"], 0.2)
+    rows, contrast = mean(layers[1:]), torch.zeros(())
+    for number, nodes in enumerate(plain.batch_nodes(step)[3:]):
+        chosen = drawn(torch.tensor(nodes), 3, step, number)
+        assert len(set(chosen.tolist()) & set(nodes)) == 3
+        a, b = (part[chosen] / part[chosen].norm(dim=1, keepdim=True) for part in (rows, layers[1]))
+        contrast = contrast - (a @ b.T / 0.15).log_softmax(1).diagonal().mean()
+    torch.testing.assert_close(few["contrast"], 0.2 * contrast)
+    assert torch.equal(few["bpr"], whole["bpr"])
+
+
+def test_other_nodes_are_drawn_in_another_step() -> None:
+    encoder = with_noise()
+    chosen = [drawn(torch.arange(50), 10, step_of(encoder, seed=seed), 0).tolist() for seed in (0, 1)]
+    assert chosen[0] != chosen[1]
+    assert chosen[0] == sorted(chosen[0])
+
+
+def test_a_single_node_cannot_be_contrasted() -> None:
+    with pytest.raises(UserError, match="contrasted is 1; give 2 or more"):
+        XSimGCL(DIM, contrasted=1)
+
+
 def test_xsimgcl_propagates_once(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, calls = with_noise(), []
     forward = encoder.forward
@@ -155,6 +186,7 @@ OBJECTIVES: dict[str, tuple[Callable[[int], Objective], Callable[[], LightGraphC
     "sgl, walk": (partial(SGL, rate=0.3, dropped="walk"), light),
     "simgcl": (SimGCL, with_noise),
     "xsimgcl": (XSimGCL, with_noise),
+    "xsimgcl, a few": (partial(XSimGCL, contrasted=3), with_noise),
     "direct_au": (DirectAU, light),
 }
 

@@ -124,6 +124,19 @@ def test_equal_scores_rank_the_smaller_position_first() -> None:
     assert torch.equal(values, scores.gather(1, items))
 
 
+@pytest.mark.parametrize("columns", [64 * 12, 64 * 12 + 30])
+@pytest.mark.parametrize("values", [3, 40, 10**6])
+@pytest.mark.parametrize("k", [1, 7, 11])
+def test_the_best_of_long_rows_are_those_of_sorting_them(columns: int, values: int, k: int) -> None:
+    scores = torch.randint(values, (50, columns), generator=torch.Generator().manual_seed(values)).double()
+    scores[0] = -torch.inf
+    scores[1, -30:] = 10.0**7
+    items, found = best(scores, k)
+    order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
+    assert torch.equal(items, order)
+    assert torch.equal(found, scores.gather(1, order))
+
+
 def test_popularity_ties_are_settled_by_position() -> None:
     seen = csr_matrix(np.eye(3, 10, dtype=np.float32))
     listed = top(popularity(seen), np.array([0, 1]), seen, 4)[0]

@@ -16,6 +16,7 @@ from torch import Tensor
 from anyview.distributed import gather_rows
 from anyview.encoders.encoder import Encoding
 from anyview.objectives.objective import Step
+from anyview.views.draws import derive_seed
 from anyview.views.view import View
 from anyview_recommenders.encoders import LightGraphConvolution
 
@@ -40,13 +41,28 @@ def encode_nodes(step: Step, **shown: Any) -> tuple[Encoding, Encoding]:
     return of_users, of_items
 
 
-def encode_batch(step: Step, **shown: Any) -> tuple[Encoding, Encoding, Encoding]:
-    """The encodings of this rank's triples, 3 b rows, and of `encode_nodes`, all from one pass."""
+def encode_batch(step: Step, *, at_most: int | None = None, **shown: Any) -> tuple[Encoding, Encoding, Encoding]:
+    """The encodings of this rank's triples, 3 b rows, and of `encode_nodes`, all from one pass.
+
+    at_most: of more users, or more items, so many are drawn, anew in each step and the same on every rank.
+    """
     nodes = step.set.role("triples")[0].data["nodes"]
-    users, items = unique_nodes(nodes)
+    users, items = (drawn(side, at_most, step, number) for number, side in enumerate(unique_nodes(nodes)))
     encoding = step.encode(View({"nodes": torch.cat([nodes, users, items]), **shown}))
     of_triples, of_users, of_items = parts(encoding, [len(nodes), len(users), len(items)])
     return of_triples, of_users, of_items
+
+
+def drawn(nodes: Tensor, at_most: int | None, step: Step, number: int = 0) -> Tensor:
+    """The nodes (M,), or at most so many of them, drawn without replacement in the order that they had: equal on all ranks.
+
+    number: tells apart what is drawn in one step.
+    """
+    if at_most is None or len(nodes) <= at_most:
+        return nodes
+    seed = derive_seed(step.draws.generator.initial_seed(), "nodes", number)
+    order = torch.randperm(len(nodes), generator=torch.Generator(nodes.device).manual_seed(seed), device=nodes.device)
+    return nodes[order[:at_most].sort().values]
 
 
 def parts(encoding: Encoding, lengths: Sequence[int]) -> list[Encoding]:

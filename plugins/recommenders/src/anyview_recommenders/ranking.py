@@ -7,6 +7,7 @@ length, MRR looks at the first hit alone. Scores do not depend on how many users
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,8 @@ HEAD = 0.2
 """The share of the items, the most popular ones, that count as the head."""
 NOTHING = -1
 """Stands in a list where a user has no further unseen items."""
+BLOCK = 64
+"""Columns whose maximum stands for them while the best of a long row are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,25 +103,55 @@ def top(scorer: Scorer, users: np.ndarray, seen: csr_matrix | None, k: int) -> t
     Raises UserError when a score is NaN.
     """
     scores = scorer.score(torch.from_numpy(users))
-    scores = scores if scores.dtype == torch.float64 else scores.float()
-    if scores.isnan().any():
-        bad = int(scores.isnan().any(1).sum())
+    scores = (scores if scores.dtype == torch.float64 else scores.float()).contiguous()
+    bad = int(scores.amax(1).isnan().sum())
+    if bad:
         raise UserError(f"{bad} of {len(users)} users have scores that are NaN, and cannot be ranked; look for a diverged run")
-    if seen is not None:
-        rows = seen[users]
-        at = torch.from_numpy(np.repeat(np.arange(len(users)), np.diff(rows.indptr))).to(scores.device)
-        hidden = torch.from_numpy(rows.indices.astype(np.int64)).to(scores.device)
-        scores = scores.index_put((at, hidden), scores.new_tensor(-torch.inf))  # not in place: the scores may be the model's own
-    items, values = best(scores, min(k, scores.shape[1]))
+    with _hidden(scores, seen, users):
+        items, values = best(scores, min(k, scores.shape[1]))
     return torch.where(values == -torch.inf, NOTHING, items).cpu().numpy(), values.cpu().numpy()
 
 
+@contextmanager
+def _hidden(scores: Tensor, seen: csr_matrix | None, users: np.ndarray) -> Iterator[None]:
+    """Scores (u, I) of what users have seen are -inf meanwhile: the scores may be the model's own, and a copy would take as much again."""
+    if seen is None:
+        yield
+        return
+    rows = seen[users]
+    at = torch.from_numpy(np.repeat(np.arange(len(users)), np.diff(rows.indptr))).to(scores.device)
+    places = at, torch.from_numpy(rows.indices.astype(np.int64)).to(scores.device)
+    own = scores[places]
+    scores[places] = -torch.inf
+    try:
+        yield
+    finally:
+        scores[places] = own
+
+
 def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k best columns of scores (b, I) and their scores, (b, k) each: higher first, then the smaller column.
+    """The k best columns of scores (b, I) and their scores, (b, k) each: higher first, then the smaller column; none is NaN.
+
+    They lie in the k blocks of columns whose maxima are best: each of these has a score that ranks before any of another block. So long
+    rows are read once, for the maxima, and sorted only where it matters.
 
     >>> best(torch.tensor([[1.0, 3.0, 3.0, 1.0]]), 3)[0].tolist()
     [[1, 2, 0]]
     """
+    count = scores.shape[1] // BLOCK
+    if count <= k:
+        return _best(scores, k)
+    blocks, rest = scores[:, : count * BLOCK].unflatten(1, (count, BLOCK)), scores[:, count * BLOCK :]
+    chosen = _best(blocks.amax(2), k)[0].sort(dim=1).values
+    row = torch.arange(len(scores), device=scores.device)[:, None]
+    places, values = _best(torch.cat([blocks[row, chosen].flatten(1), rest], 1), k)
+    within = places < k * BLOCK
+    starts = chosen.gather(1, torch.where(within, places // BLOCK, 0)) * BLOCK
+    return torch.where(within, starts + places % BLOCK, places + (count - k) * BLOCK), values
+
+
+def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The same by sorting."""
     values, items = scores.topk(k, dim=1)
     least = values[:, -1:]
     unsure = ((scores >= least).sum(1) > k).nonzero().flatten()

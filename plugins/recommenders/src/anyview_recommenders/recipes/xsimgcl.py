@@ -28,21 +28,36 @@ class XSimGCL(Objective):
     """BPR on noisy rows, and InfoNCE between them and one of the noisy layers, for users and for items.
 
     dim: width of the encoder's rows. layer: number of the layer that is contrasted, from 1; 0 are the embeddings. weight, temperature,
-    noise: as in SimGCL. l2: half the weight of the squared lengths of the embeddings of the batch's users and items, over the batch; those
-    of the negatives are left free, as the authors leave them. Raises UserError where the encoder has no such layer.
+    noise: as in SimGCL. contrasted: of a batch's users, and of its items, at most so many are contrasted, drawn in each step; None for all,
+    at a cost that grows with their square. l2: half the weight of the squared lengths of the embeddings of the batch's users and items,
+    over the batch; those of the negatives are left free, as the authors leave them. Raises UserError where the encoder has no such layer,
+    and for fewer than two contrasted nodes.
     """
 
     needs = Needs(views=0, roles=("triples",), couples_rows=True)
     tags = ("contrastive",)
 
     def __init__(
-        self, dim: int, *, layer: int = 1, weight: float = 0.2, temperature: float = 0.15, noise: float = 0.2, l2: float = 1e-4
+        self,
+        dim: int,
+        *,
+        layer: int = 1,
+        weight: float = 0.2,
+        temperature: float = 0.15,
+        noise: float = 0.2,
+        contrasted: int | None = None,
+        l2: float = 1e-4,
     ) -> None:
         super().__init__()
+        if contrasted is not None and contrasted < 2:
+            raise UserError(
+                f"a node is contrasted with others, and contrasted is {contrasted}; give 2 or more, or none for all"
+            )
+        self.contrasted = contrasted
         self.layer, self.weight, self.temperature, self.noise, self.l2 = layer, weight, temperature, noise, l2
 
     def forward(self, step: Step) -> Losses:
-        batch, users, items = encode_batch(step, **noisy(step.draws, self.noise))
+        batch, users, items = encode_batch(step, at_most=self.contrasted, **noisy(step.draws, self.noise))
         terms = ranked(batch, self.l2, others=False)
         found = []
         for side in (users, items):
@@ -81,6 +96,7 @@ def xsimgcl(
     weight: float = 0.2,
     temperature: float = 0.15,
     noise: float = 0.2,
+    contrasted: int | None = None,
     l2: float = 1e-4,
     epochs: int = 1000,
     batch_size: int = 2048,
@@ -100,6 +116,7 @@ def xsimgcl(
         weight: of the contrast
         temperature: what cosines are divided by
         noise: length of what is added to a node after each layer
+        contrasted: of a batch's users, and of its items, at most so many are contrasted, drawn in each step; none for all
         l2: weight of half the squared lengths of a batch's embeddings
         epochs: passes over the training interactions, at most
         batch_size: interactions per step, over all devices
@@ -110,6 +127,6 @@ def xsimgcl(
     source = open_interactions(data, **(reading or {}))
     catalogue = Catalogue.of(source)
     network = NoisyGraphConvolution(catalogue.train, dim, layers=layers, deviation=deviation)
-    objective = XSimGCL(dim, layer=layer, weight=weight, temperature=temperature, noise=noise, l2=l2)
+    objective = XSimGCL(dim, layer=layer, weight=weight, temperature=temperature, noise=noise, contrasted=contrasted, l2=l2)
     tasks = [Task(Triples(catalogue.train), objective)]
     return trained(source, network, tasks, epochs, batch_size, lr, look_every, patience)
