@@ -135,14 +135,16 @@ class Run:
         seeds: int = 5,
         options: Mapping[str, Mapping[str, Any]] | None = None,
         metrics: Sequence[str] = (),
+        baselines: Sequence[str] | None = None,
         device: str = "auto",
     ) -> list[Result]:
         """Scores of the frozen encoder, each beside the same encoder untrained, the raw features and the data's own controls, on one split.
 
         protocols: names of evaluations; None = the data's own, else linear where there are labels. data: as in `open`. seeds: how many.
         options: by protocol; they win over the recipe's own probe settings. metrics: label-free metrics that cost more than the spectrum
-        does, by name. device: that encoders run on, as in `embed`. Results are also kept in evaluation.json, by data set and protocol,
-        with the label-free metrics of the rows.
+        does, by name. baselines: names of those that stand beside, which a large data set may be too much for; None for all. device: that
+        encoders run on, as in `embed`. Results are also kept in evaluation.json, by data set and protocol, with the label-free metrics of
+        the rows.
         """
         if seeds < 1:
             raise UserError(f"scores need at least 1 seed, and {seeds} were asked for")
@@ -167,8 +169,8 @@ class Run:
         fresh, raw = UntrainedEncoder(self.fresh_encoder, source, **context), RawFeatures(source, **context)
         columns: dict[str, Rows] = {TRAINED: trained, RANDOM: fresh, RAW: raw}
         columns |= {name: RawFeatures(source, control=name, **context) for name in source.controls()}
-        split, beside = partial(any_split, source), source.baselines()
-        results = [evaluate_rows(columns, source.labels, split, one, range(seeds), chosen, beside) for one, chosen in asked.items()]
+        split, own = partial(any_split, source), source.baselines()
+        results = [evaluate_rows(columns, source.labels, split, one, range(seeds), chosen, own, baselines) for one, chosen in asked.items()]
         found = {result.protocol: result.to_dict() for result in results}
         before = self.evaluation(source)
         kept = before["label_free"] if before.get("fingerprint") == source.fingerprint() else {}

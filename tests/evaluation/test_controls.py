@@ -54,6 +54,18 @@ def test_controls_are_probed_and_baselines_answer_themselves(source: Squares) ->
     assert "the baseline rocket is left out: it needs a package; install it" in result.warnings
 
 
+def test_some_baselines_may_be_asked_for_or_none(source: Squares) -> None:
+    def found(names: list[str]) -> set[str]:
+        probed = evaluate_rows(columns(source), source.labels, source.split, linear, [0], baselines=source.baselines(), beside=names)
+        assert not any("rocket" in told for told in probed.warnings)
+        return set(probed.values) - {TRAINED, RAW, "squares", "majority class"}
+
+    assert found([]) == set()
+    assert found(["nearest row"]) == {"nearest row"}
+    with pytest.raises(UserError, match="the protocol linear has no baseline 'rocker' on this data; choose from nearest row, rocket"):
+        found(["rocker"])
+
+
 def test_baselines_stand_only_beside_probes(source: Squares) -> None:
     @protocol(headline="accuracy")
     def other(data: ProtocolData, seed: int) -> Scores:

@@ -169,6 +169,18 @@ def test_users_without_history_are_counted_and_left_out_unless_asked_for() -> No
     assert 1 not in every.users
 
 
+def test_some_of_the_users_who_count_are_ranked_where_that_is_asked_for() -> None:
+    seen, relevant = parts()
+    scorer = Table(coarse_scores())
+    every, some = rank(scorer, seen, relevant), rank(scorer, seen, relevant, users=9)
+    assert len(some.users) == 9
+    assert set(some.users) < set(every.users)
+    own = np.isin(every.users, some.users)
+    assert some.each["ndcg@20"].tolist() == every.each["ndcg@20"][own].tolist()
+    assert rank(scorer, seen, relevant, users=9).users.tolist() == some.users.tolist()
+    assert rank(scorer, seen, relevant, users=100).means() == every.means()
+
+
 def test_head_and_tail_hold_all_that_is_relevant() -> None:
     seen, relevant = parts()
     found = rank(Table(coarse_scores()), seen, relevant, k=[5], head=0.3)

@@ -179,9 +179,15 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     small = ["--dim", "8", "--layers", "1", "--epochs", "2"]
     assert main(["pretrain", "recommenders/lightgcn", "--data", str(data), "--reading.validation", "0.2", *small, "--out", "run"]) == 0
     assert main(["evaluate", "run", "--seeds", "1", "--protocol", "ranking", "--ranking.k", "5"]) == 0
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
     assert "k 5, part test" in text
     assert "split given, last 20 % of training for validation" in text
+    assert "ItemKNN" in text
+    some = ["--ranking.users", "40", "--baselines", "none"]
+    assert main(["evaluate", "run", "--seeds", "1", "--protocol", "ranking", "--json", *some]) == 0
+    result = json.loads(capsys.readouterr().out)["protocols"]["ranking"]
+    assert list(result["results"]) == ["trained encoder", "random encoder", "raw features", "popularity"]
+    assert result["results"]["popularity"]["users"]["values"] == [40]
     for file in data.iterdir():
         file.unlink()
     assert main(["recommend", "run", "--user", "001 ü", "--user=newcomer", "--k", "3", "--json"]) == 0

@@ -21,6 +21,7 @@ def options(
     data: str | None = None,
     seeds: int = 5,
     metrics: str | None = None,
+    baselines: str | None = None,
     device: str = "auto",
     data_root: str | None = None,
     json: bool = False,
@@ -33,6 +34,7 @@ def options(
         data: other data than the run's own, as a name or a path
         seeds: how many seeds; splits that are drawn are drawn anew for each
         metrics: further label-free ones, with commas: lidar, alignment, uniformity, self_retrieval, hubness, clid
+        baselines: those that stand beside, with commas, or none (default: all there are)
         device: that encoders run on: cpu, cuda, mps or auto, which is an accelerator where there is one
         data_root: folder that named data sets are found under (default: $ANYVIEW_DATA)
         json: print JSON instead of a table
@@ -54,8 +56,9 @@ def run(arguments: list[str]) -> int:
 
     trained = load(chosen["folder"])
     source = trained.open(chosen["data"])
-    metrics = [name.strip() for name in (chosen["metrics"] or "").split(",") if name.strip()]
-    how = {"seeds": chosen["seeds"], "options": settings, "metrics": metrics, "device": chosen["device"]}
+    baselines = None if chosen["baselines"] is None else [] if chosen["baselines"] == "none" else _names(chosen["baselines"])
+    how = {"seeds": chosen["seeds"], "options": settings, "baselines": baselines, "device": chosen["device"]}
+    how["metrics"] = _names(chosen["metrics"] or "")
     results = trained.evaluate(names if asked else None, data=source, **how)
     content = trained.evaluation(source)
     if chosen["json"]:
@@ -79,6 +82,11 @@ def _rounded(value: Any) -> str:
     if isinstance(value, list):
         return " to ".join(map(_rounded, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _names(words: str) -> list[str]:
+    """What commas separate."""
+    return [name.strip() for name in words.split(",") if name.strip()]
 
 
 def _divide(arguments: list[str]) -> tuple[list[str], list[str]]:

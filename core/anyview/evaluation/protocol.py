@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -139,15 +139,17 @@ def evaluate_rows(
     seeds: Sequence[int],
     options: Mapping[str, Any] | None = None,
     baselines: Mapping[str, Predictor] | None = None,
+    beside: Collection[str] | None = None,
 ) -> Result:
     """Run a protocol on every encoder's rows, for every seed, with one split per seed, and add baselines and the best constant answer.
 
     rows_by_encoder: name -> (N, D) rows or seed -> rows; first the encoder that the result is about, then controls (RANDOM, RAW, ...).
     Protocols that need more than rows take a Subject, and leave out those that have no encoder where they need one.
     source_labels: (N,) integers, negative = unlabelled, or (N, L) zeros and ones. options: the protocol's, by name.
-    baselines: the source's; those that cannot be had are left out with their sentence.
-    Raises UserError for missing or unfit labels, unknown options and numbers out of range, empty parts, fewer than two classes, rows that
-    are not finite, and rows alone where more is needed.
+    baselines: the source's; those that cannot be had are left out with their sentence. beside: names of the baselines, the source's and
+    the protocol's, that are taken; None for all.
+    Raises UserError for missing or unfit labels, unknown options and baselines, numbers out of range, empty parts, fewer than two classes,
+    rows that are not finite, and rows alone where more is needed.
     """
     name, declared = protocol.__name__, declaration(protocol)
     applied = check_options(protocol, options or {})
@@ -157,8 +159,8 @@ def evaluate_rows(
     if declared.labels == "source" and isinstance(first, Subject):
         split_for_seed = first.source.split
     splits = {seed: _split(split_for_seed, seed, labels, declared) for seed in seeds}
-    beside = _baselines(declared, baselines or {}, labels)
-    values: dict[str, dict[str, list[float]]] = {encoder: {} for encoder in (*columns, *beside, declared.constant)}
+    others = _chosen(_baselines(declared, baselines or {}, labels), beside, name)
+    values: dict[str, dict[str, list[float]]] = {encoder: {} for encoder in (*columns, *others, declared.constant)}
     records: dict[str, Any] = {}
     lacking: dict[str, str] = {}
     for seed, split in splits.items():
@@ -169,7 +171,7 @@ def evaluate_rows(
             shown[encoder] = ProtocolData(matrix, labels.values, split, len(labels.names), origin, tuple(map(str, labels.names)))
             _append(values[encoder], protocol(shown[encoder], seed, **applied))
         data = next(iter(shown.values()))
-        for baseline, score in beside.items():
+        for baseline, score in others.items():
             try:
                 _append(values[baseline], score(data, seed, **applied))
             except UserError as absent:
@@ -184,7 +186,7 @@ def evaluate_rows(
         options=applied,
         split=_split_name(splits),
         seeds=list(splits),
-        values={encoder: found for encoder, found in values.items() if encoder not in lacking and (found or encoder not in beside)},
+        values={encoder: found for encoder, found in values.items() if encoder not in lacking and (found or encoder not in others)},
         sizes={"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
         facts=declared.facts,
         records=records,
@@ -207,6 +209,17 @@ def _baselines(declared: Declaration, of_source: Mapping[str, Predictor], labels
         return score
 
     return {**declared.baselines, **{name: scored(predict) for name, predict in of_source.items()}}
+
+
+def _chosen(
+    baselines: dict[str, Callable[..., Scores]], names: Collection[str] | None, protocol_name: str
+) -> dict[str, Callable[..., Scores]]:
+    """The baselines of some names, or all of them; raises UserError for a name that there is none of."""
+    for name in names or ():
+        if name not in baselines:
+            there = f"choose from {', '.join(baselines)}" if baselines else "it has none"
+            raise UserError(f"the protocol {protocol_name} has no baseline {name!r} on this data; {there}")
+    return {name: score for name, score in baselines.items() if names is None or name in names}
 
 
 def _append(columns: dict[str, list[float]], scores: Scores) -> None:

@@ -7,9 +7,8 @@ from functools import partial
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
-from scipy.sparse import csr_matrix, diags_array
+from scipy.sparse import csr_matrix
 
 from anyview.data.source import Source
 from anyview.early_stopping import EarlyStopping
@@ -57,8 +56,7 @@ def score_part(
     if not relevant.nnz:
         raise UserError(f"the {part} part of {source.name!r} is empty, and it was to be ranked; keep some with --reading.validation 0.1")
     seen = csr_matrix(train + parts.validation.matrix()) if part == "test" else train
-    relevant = relevant if users is None else of_drawn_users(relevant, users)
-    found = rank(scorer, seen, relevant, k=[k], history=train, cold=cold, head=head, memory=memory)
+    found = rank(scorer, seen, relevant, k=[k], history=train, cold=cold, head=head, users=users, memory=memory)
     scores = {name.partition("@")[0]: value for name, value in found.means().items()}
     return {**scores, "users": float(len(found.users)), "cold_users": float(found.cold)}
 
@@ -132,29 +130,14 @@ def ranking(
     out. Equal scores rank the smaller position first. Users count who have an item in `part`, and something in training unless `cold`.
     recall and ndcg also of the `head` of the catalogue (its most popular items) and of the tail alone; coverage: share of the catalogue in
     any list; popularity: mean training count of what is listed. An encoder of sequences reads what a user did before `part`. Baselines are
-    fitted to the training part at settings of their own, which were not tuned to the data. users: of more users who have an item in `part`
-    so many are ranked, drawn once, the same for every row of the table; all by default. memory: bytes of scores at once, of which a few
-    copies are made. Raises UserError for data that is no log, and for an empty part.
+    fitted to the training part at settings of their own, which were not tuned to the data. users: of more users who count so many are
+    ranked, drawn once, the same for every row of the table; all by default. memory: bytes of scores at once, of which a few copies are
+    made. Raises UserError for data that is no log, and for an empty part.
     """
     source, count = _log(data), _log(data).shape["users"]
     shown = source.ranked_on(part)
     rows = torch.from_numpy(data.rows if shown is source else data.embed(shown))
     return score_part(DotProduct(rows[:count], rows[count:]), source, k=k, part=part, cold=cold, head=head, users=users, memory=memory)
-
-
-def of_drawn_users(relevant: csr_matrix, users: int) -> csr_matrix:
-    """The rows of at most so many of the users who have any, drawn once, and empty rows for all others: (U, I).
-
-    >>> of_drawn_users(csr_matrix(np.eye(4)), 3).sum()
-    np.float64(3.0)
-    """
-    with_items = torch.from_numpy(np.diff(relevant.indptr)).nonzero().flatten()
-    chosen = with_items[torch.randperm(len(with_items), generator=torch.Generator().manual_seed(0))[:users]]
-    kept = np.zeros(relevant.shape[0], dtype=relevant.dtype)
-    kept[chosen] = 1
-    rows = csr_matrix(diags_array(kept) @ relevant)
-    rows.eliminate_zeros()
-    return rows
 
 
 class ValidationScore:
@@ -164,13 +147,13 @@ class ValidationScore:
     """
 
     def __init__(self, source: InteractionSource, *, measure: str = "recall", k: int = 20, users: int = 10_000) -> None:
-        self.catalogue, self.measure, self.k = source.catalogue, measure, k
-        self.relevant = of_drawn_users(source.parts.validation.matrix(), users)
+        self.catalogue, self.relevant = source.catalogue, source.parts.validation.matrix()
+        self.measure, self.k, self.users = measure, k, users
 
     def __call__(self, encoder: Encoder) -> float:
         """The measure, 0 to 1, of an encoder in evaluation mode, where it is."""
         scorer = scorer_of(encoder, self.catalogue, until="train")
-        return rank(scorer, self.catalogue.train, self.relevant, k=[self.k]).means()[f"{self.measure}@{self.k}"]
+        return rank(scorer, self.catalogue.train, self.relevant, k=[self.k], users=self.users).means()[f"{self.measure}@{self.k}"]
 
 
 def stop_early(source: Source, *, every: int, patience: int) -> EarlyStopping | None:

@@ -57,13 +57,15 @@ def rank(
     history: csr_matrix | None = None,
     cold: bool = False,
     head: float = HEAD,
+    users: int | None = None,
     memory: int = MEMORY,
 ) -> Ranked:
     """Rank all items for every user with relevant ones, and measure the lists.
 
     seen: (U, I) CSR, what is left out of a user's list. relevant: (U, I) CSR, what should be in it. k: lengths of lists. history: (U, I)
     CSR of the training interactions, by default `seen`; users without any count only where `cold`, and its counts are the items'
-    popularity. head: share of the items that count as popular. memory: bytes of scores held at once; at least one user is ranked at a time.
+    popularity. head: share of the items that count as popular. users: of more who count so many are ranked, drawn once. memory: bytes of
+    scores held at once; at least one user is ranked at a time.
 
     Measures are called "recall@20": recall, precision, hit_rate, mrr, ndcg, map; recall and ndcg of `head` and `tail` items alone; the
     share of the catalogue in any list (coverage), and the mean training count of what is recommended (popularity).
@@ -79,14 +81,16 @@ def rank(
     history = seen if history is None else history
     counts = np.diff(relevant.indptr) > 0
     known = np.diff(history.indptr) > 0
-    users = np.flatnonzero(counts if cold else counts & known)
-    if not len(users):
+    ranked = np.flatnonzero(counts if cold else counts & known)
+    if not len(ranked):
         raise UserError(f"none of {len(known)} users has both a history and relevant items, so there is nothing to rank; check the split")
     popularity = np.bincount(history.indices, minlength=relevant.shape[1])
     lists = _Measures(relevant, popularity, sorted(set(k)), head)
-    for chunk in chunks(users, relevant.shape[1], memory):
+    if users is not None and users < len(ranked):
+        ranked = np.sort(np.random.default_rng(0).choice(ranked, users, replace=False))
+    for chunk in chunks(ranked, relevant.shape[1], memory):
         lists.add(chunk, top(scorer, chunk, seen, max(k))[0])
-    return Ranked(users, int((counts & ~known).sum()), lists.each(), lists.whole())
+    return Ranked(ranked, int((counts & ~known).sum()), lists.each(), lists.whole())
 
 
 def chunks(users: np.ndarray, items: int, memory: int = MEMORY) -> Iterator[np.ndarray]:

@@ -50,9 +50,7 @@ class XSimGCL(Objective):
     ) -> None:
         super().__init__()
         if contrasted is not None and contrasted < 2:
-            raise UserError(
-                f"a node is contrasted with others, and contrasted is {contrasted}; give 2 or more, or none for all"
-            )
+            raise UserError(f"a node is contrasted with others, and contrasted is {contrasted}; give 2 or more, or none for all")
         self.contrasted = contrasted
         self.layer, self.weight, self.temperature, self.noise, self.l2 = layer, weight, temperature, noise, l2
 
