@@ -20,7 +20,7 @@ from scipy import sparse
 NAME = "log"
 PARTS = ("train", "valid", "test")
 SCORES = 16_000_000
-"""Scores that RecBole holds at once when it ranks: as many as ours at its usual 64 MB."""
+"""Scores that RecBole holds at once when it ranks: 64 MB of them."""
 
 
 def installed() -> bool:

@@ -129,10 +129,11 @@ def execute(command: str) -> Done:
 
 
 class DoneApart(NamedTuple):
-    """What a command printed, its seconds of wall time, and the peak resident set of its process in MB."""
+    """What a command printed, its seconds of wall time and of processors, and the peak resident set of its process in MB."""
 
     output: str
     seconds: float
+    processor: float
     memory: int
 
 
@@ -148,7 +149,7 @@ def execute_apart(command: str, **environment: str) -> DoneApart:
             printed.seek(0)
         if process.returncode:
             raise SystemExit(f"{command}\n{words.read().decode()}")
-        return DoneApart(output.read().decode(), time.monotonic() - begun, used.ru_maxrss // 1024)
+        return DoneApart(output.read().decode(), time.monotonic() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss // 1024)
 
 
 def make(trials: Sequence[Trial], jobs: int) -> list[dict[str, Any]]:
