@@ -1,7 +1,12 @@
-"""Tunes, trains and ranks every recommender that learns from a log alone, beside classical ones that were given as many trials.
+"""Tunes, trains and ranks every recommender that learns from a log, beside classical ones that were given as many trials.
 
     python benchmarks/recommenders_general.py --data lastfm --trials 6
     python benchmarks/recommenders_general.py --data ml-latest-small --only LightGCN XSimGCL --jobs 2
+    python benchmarks/recommenders_general.py --data lastfm --scenario social
+    python benchmarks/recommenders_general.py --data retail_rocket --scenario behaviours
+
+Models of the other scenarios also read who trusts whom, or what else was done with an item; LightGCN, which does not, stands beside them on
+the same parts.
 
 Each model is tuned by `anyview tune --retrain`: validation recall@20 chooses its values and its number of epochs, then it learns from all
 that is not tested, once for each seed. Classical recommenders take as many draws from their ranges, are judged by the same validation part
@@ -14,6 +19,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +29,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from study import Trial, execute, make, show, spread, study_parser
 
+from anyview.errors import UserError
 from anyview.ranges import Choices, LogUniform, Range
 from anyview.run import load
 from anyview_recommenders.baselines.als import als
@@ -47,7 +54,15 @@ LEARNED = {
     "LightGCL": "recommenders/lightgcl",
     "DirectAU": "recommenders/direct_au",
     "Barlow Twins beside BPR": "recommenders/contrast",
+    "MHCN": "recommenders/mhcn",
+    "S-MBRec": "recommenders/smbrec",
+    "KGIN": "recommenders/kgin",
+    "KGCL": "recommenders/kgcl",
+    "KGRec": "recommenders/kgrec",
 }
+BESIDE_LIGHTGCN = {"social": ("MHCN",), "behaviours": ("S-MBRec",), "knowledge": ("KGIN", "KGCL", "KGRec")}
+SCENARIOS = {scenario: ("LightGCN", *names) for scenario, names in BESIDE_LIGHTGCN.items()}
+SCENARIOS["general"] = tuple(name for name in LEARNED if not any(name in others for others in BESIDE_LIGHTGCN.values()))
 CLASSICAL: dict[str, tuple[Callable[..., Scorer], Mapping[str, Range]]] = {
     "popularity": (popularity, {}),
     "ItemKNN": (item_knn, {"neighbours": Choices(20, 50, 100, 200, 400), "shrinkage": LogUniform(1, 100)}),
@@ -152,10 +167,11 @@ def main() -> None:
     parser = study_parser(__doc__, "runs/general")
     parser.add_argument("--data", default="lastfm")
     parser.add_argument("--trials", type=int, default=20, help="for each model, its preset among them")
-    parser.add_argument("--only", nargs="+", choices=[*LEARNED], default=[*LEARNED], help="these models, and the classical ones")
+    parser.add_argument("--scenario", choices=[*SCENARIOS], default="general", help="its models, and the classical ones")
+    parser.add_argument("--only", nargs="+", choices=[*LEARNED], help="these models, and the classical ones")
     options = parser.parse_args()
-    folder = options.out / options.data
-    searches = [Search(name, options.data, options.trials, folder / name.replace(" ", "-")) for name in options.only]
+    folder, models = options.out / options.data, options.only or SCENARIOS[options.scenario]
+    searches = [Search(name, options.data, options.trials, folder / name.replace(" ", "-")) for name in models]
     found = make(searches, options.jobs)
     runs = iter(make([LearnedRun(search, seed) for search in searches for seed in options.seeds], options.jobs))
     results = {search.name: [next(runs) for _ in options.seeds] for search in searches}
@@ -165,11 +181,15 @@ def main() -> None:
         for search, result in zip(searches, found, strict=True)
     }
     for name in CLASSICAL:
-        fitted = classical(name, options.data, options.trials)
+        try:
+            fitted = classical(name, options.data, options.trials)
+        except UserError as absent:
+            print(f"{name} is left out: {absent}", file=sys.stderr)
+            continue
         results[name], validation[name], took[name] = [fitted], fitted["validation"], ("", "")
     columns = ("model", "validation recall@20", *MEASURES, "recall@20, 95 % of users' means", "seconds of trials", "of one training")
     show(columns, [row(name, results[name], validation[name], took[name]) for name in results], markdown=options.markdown)
-    first = max(options.only, key=validation.__getitem__)
+    first = max(models, key=validation.__getitem__)
     print(f"\n{first} (the best on validation data) above the others, recall@20, and 95 % of it over users")
     for name in results:
         if name != first:
