@@ -85,6 +85,22 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path: Path, step: int)
     assert max(int(line["step"]) for line in whole.folder.metrics()) == 15
 
 
+def test_two_processes_stop_where_one_does_with_the_weights_of_one(tmp_path: Path) -> None:
+    probe = Scripted(*[0.0] * 6)
+    pretrain(made(probe, patience=None), tmp_path / "probe")
+    score = FirstWeight(probe.seen[2])
+    for out, devices in (("one", 1), ("two", 2)):
+        pretrain(made(score), tmp_path / out, devices=devices, accelerator="cpu")
+    one, two = (RunFolder(tmp_path / out).metrics() for out in ("one", "two"))
+    assert (
+        [line["step"] for line in two if "validation" in line]
+        == [line["step"] for line in one if "validation" in line]
+        == [3, 6, 9, 12, 15]
+    )
+    for name, tensor in weights(tmp_path / "one").items():
+        torch.testing.assert_close(weights(tmp_path / "two")[name], tensor, rtol=0, atol=1e-5)
+
+
 def test_a_run_that_had_ended_stays_as_it_is(tmp_path: Path) -> None:
     score = Scripted(0.1, 0.5, 0.3, 0.4)
     pretrain(made(score), tmp_path / "run")

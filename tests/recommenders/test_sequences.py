@@ -24,8 +24,8 @@ from anyview_recommenders.histories import Histories
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.losses import view_contrast
 from anyview_recommenders.next_item import NextItem, binary_losses, sampled_losses
-from anyview_recommenders.recipes.cl4srec import SequenceContrast
 from anyview_recommenders.recipes.duorec import SameTarget
+from anyview_recommenders.sequence_contrast import SequenceContrast
 from anyview_recommenders.sequence_encoders import ClozeTransformer, ItemTransformer
 from anyview_recommenders.sequence_source import SequenceSource
 from anyview_recommenders.sequence_views import Augmented, Cloze, NextItems, cropped, lengths, masked, reordered

@@ -21,6 +21,7 @@ from anyview_recommenders.training import trained
 
 PRESETS = {
     "generated-walks": {"length": 20, "lr": 5e-3, "last": 0.5, "epochs": 150, "look_every": 5},
+    "amazon-beauty": {"dropout": 0.5, "last": 0.5, "over": "some", "epochs": 100, "look_every": 4, "patience": 4},
     "grid": {"data": "generated-walks", "dim": 16, "epochs": 1},
 }
 RANGES = {"lr": LogUniform(3e-4, 5e-3), "dropout": Uniform(0.1, 0.6), "share": Uniform(0.15, 0.6), "last": Uniform(0.1, 0.6)}

@@ -5,46 +5,20 @@ Xie, Sun, Liu, Wu, Gao, Zhang, Ding, Cui. Contrastive Learning for Sequential Re
 
 from __future__ import annotations
 
-from anyview.distributed import gather_rows
-from anyview.errors import UserError
-from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.ranges import LogUniform, Uniform
 from anyview.recipe import Recipe, Task, recipe
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
-from anyview_recommenders.losses import view_contrast
 from anyview_recommenders.next_item import NextItem, Over
+from anyview_recommenders.sequence_contrast import SequenceContrast
 from anyview_recommenders.sequence_encoders import ItemTransformer
 from anyview_recommenders.sequence_source import SequenceSource
 from anyview_recommenders.sequence_views import Augmented, NextItems
 from anyview_recommenders.training import trained
 
-
-class SequenceContrast(Objective):
-    """InfoNCE between the last states of two views of each sequence, by their products, among both views of the whole batch.
-
-    dim: width of the encoder's rows. temperature: what products are divided by. Views that carry a group "target" are no negatives of
-    those with the same one. Raises UserError for a temperature that is not above 0.
-    """
-
-    needs = Needs(views=2, couples_rows=True)
-    tags = ("contrastive",)
-
-    def __init__(self, dim: int, *, temperature: float = 1.0) -> None:
-        super().__init__()
-        if temperature <= 0:
-            raise UserError(f"products are divided by a temperature above 0, and it is {temperature:g}; try 1")
-        self.temperature = temperature
-
-    def forward(self, step: Step) -> Losses:
-        first, second = step.seen_whole[:2]
-        a, b = (gather_rows(step.encode(view).rows) for view in (first, second))
-        groups = None if first.groups is None else gather_rows(first.groups["target"])
-        return Losses(contrast=view_contrast(a, b, self.temperature, groups))
-
-
 PRESETS = {
     "generated-walks": {"length": 20, "lr": 5e-3, "epochs": 60, "look_every": 2},
+    "amazon-beauty": {"dropout": 0.5, "over": "some", "epochs": 60, "look_every": 2, "patience": 4},
     "grid": {"data": "generated-walks", "dim": 16, "epochs": 1},
 }
 RANGES = {"lr": LogUniform(3e-4, 5e-3), "dropout": Uniform(0.1, 0.6), "weight": LogUniform(0.01, 0.5), "temperature": LogUniform(0.1, 2.0)}

@@ -22,7 +22,7 @@ from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.histories import Histories
 from anyview_recommenders.next_item import NextItem, Over
-from anyview_recommenders.recipes.cl4srec import SequenceContrast
+from anyview_recommenders.sequence_contrast import SequenceContrast
 from anyview_recommenders.sequence_encoders import ItemTransformer
 from anyview_recommenders.sequence_source import SequenceSource
 from anyview_recommenders.sequence_views import NextItems
@@ -75,6 +75,7 @@ class SameTarget(ViewMaker):
 
 PRESETS = {
     "generated-walks": {"length": 20, "lr": 5e-3, "epochs": 60, "look_every": 2},
+    "amazon-beauty": {"dropout": 0.5, "over": "some", "epochs": 60, "look_every": 2, "patience": 4},
     "grid": {"data": "generated-walks", "dim": 16, "epochs": 1},
 }
 RANGES = {"lr": LogUniform(3e-4, 5e-3), "dropout": Uniform(0.1, 0.6), "weight": LogUniform(0.01, 0.5), "temperature": LogUniform(0.1, 2.0)}
