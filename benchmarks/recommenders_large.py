@@ -4,7 +4,7 @@
     python benchmarks/recommenders_large.py --millions 1 2 --threads 2
 
 A log of N million interactions has N times 50,000 users and 10,000 items, as parquet with integer ids. Users have one of 64 tastes; four of
-five items that they use are of their taste, and a few items are used by many. Each is trained for one epoch of 40 batches with
+five items that they use are of their taste, and a few items are used by many. Each is trained for one epoch of 20 batches with
 `anyview pretrain`, then `anyview evaluate` ranks all items for 10,000 users: both as a user types them, each in a process of its own.
 Batches grow with the log, because a step propagates over the whole of it: with batches of one size the time would grow with its square.
 Baselines, which cost more than the model, are left out. Memory is the peak resident set of the process. Seconds are those of
@@ -29,7 +29,7 @@ TASTES = 64
 OF_TASTE = 0.8
 USERS, ITEMS = 50_000, 10_000
 """For each million interactions."""
-STEPS = 40
+STEPS = 20
 LEARNING = "--epochs 1 --lr 0.02 --weight 0.05 --noise 0.1 --temperature 0.2 --l2 0.001 --contrasted 4096"
 RANKED = 10_000
 SHOWN = ("trained encoder", "random encoder", "popularity")
