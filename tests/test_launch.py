@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from anyview.__main__ import main
 from anyview.errors import UserError
 from anyview.folder import RunFolder
 from anyview.objectives.barlow_twins import BarlowTwins
@@ -19,20 +19,32 @@ from anyview.training import TrainingStoppedError, pretrain
 from tests.command import anyview, settings
 from tests.small_runs import NaNAfter, recipe, weights
 
+DIGITS = ["core/pair", "--data", "digits", "--epochs", "1", "--accelerator", "cpu"]
+"""The command line's own digits recipe, its default objective and precision, 7 steps.
 
-def test_two_processes_train_to_the_weights_of_one(tmp_path: Path) -> None:
-    """The command line's own digits recipe, its default objective and precision, 7 steps.
+Each step magnifies what rounding leaves, by how much depends on the processor: after 21 steps weights have been 3e-7 apart, and 4e-4.
+"""
 
-    Each step magnifies what rounding leaves, by how much depends on the processor: after 21 steps weights have been 3e-7 apart, and 4e-4.
-    """
-    for out, devices in (("one", "1"), ("two", "2")):
-        done = anyview("pretrain", "core/pair", "--data", "digits", "--epochs", "1", "--devices", devices, "--out", out, folder=tmp_path)
-        assert done.returncode == 0, done.stderr
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    assert json.loads((tmp_path / "one" / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 7
-    for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-5)
-    logged = [RunFolder(tmp_path / out).metrics()[-1] for out in ("one", "two")]
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """That of one process."""
+    folder = tmp_path_factory.mktemp("launch") / "one"
+    assert main(["pretrain", *DIGITS, "--out", str(folder)]) == 0
+    return RunFolder(folder)
+
+
+def assert_the_weights_of_one(one: RunFolder, folder: Path) -> None:
+    for name, tensor in weights(one.path).items():
+        torch.testing.assert_close(weights(folder)[name], tensor, rtol=0, atol=1e-5)
+
+
+def test_two_processes_train_to_the_weights_of_one(one: RunFolder, tmp_path: Path) -> None:
+    done = anyview("pretrain", *DIGITS, "--devices", "2", "--out", "two", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_the_weights_of_one(one, tmp_path / "two")
+    logged = [folder.metrics()[-1] for folder in (one, RunFolder(tmp_path / "two"))]
+    assert logged[0]["step"] == logged[1]["step"] == 7
     assert logged[0]["rankme"] == pytest.approx(logged[1]["rankme"], rel=1e-4)
 
 
@@ -47,17 +59,13 @@ def test_the_run_in_memory_is_the_run_on_disk_after_several_processes(tmp_path: 
         assert torch.equal(value, weights(tmp_path / "run")[name])
 
 
-def test_torchrun(tmp_path: Path) -> None:
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "anyview", "pretrain", "core/pair"]
-    flags = ["--data", "digits", "--epochs", "1", "--accelerator", "cpu"]
+def test_torchrun(one: RunFolder, tmp_path: Path) -> None:
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "anyview", "pretrain"]
     done = subprocess.run(
-        [sys.executable, *words, *flags, "--out", "two"], cwd=tmp_path, env=settings(None), capture_output=True, text=True, timeout=180
+        [sys.executable, *words, *DIGITS, "--out", "two"], cwd=tmp_path, env=settings(None), capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 0, done.stderr
-    assert anyview("pretrain", "core/pair", *flags, "--out", "one", folder=tmp_path).returncode == 0
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-5)
+    assert_the_weights_of_one(one, tmp_path / "two")
     assert len(RunFolder(tmp_path / "two").metrics()) == 7
 
 
