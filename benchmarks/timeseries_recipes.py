@@ -32,13 +32,15 @@ RECIPES = {
 LARGE_RECIPES = {
     "frame_projections": "",
     "pair": "",
-    "ts2vec": "--preset quick --iterations 600",
+    "ts2vec": "",
     "ts_tcc": "--epochs 20",
     "tf_c": "--preset quick --epochs 20",
 }
 ROCKET = "MiniRocket"
-CONTROLS = {"untrained ResNet": UNTRAINED, "values": RAW, "statistics": "statistics + spectrum", ROCKET: ROCKET}
-"""Columns of `pair`'s evaluation that stand as methods of their own; its encoder is the 1-D ResNet."""
+CONTROLS = {"values": RAW, "statistics": "statistics + spectrum", ROCKET: ROCKET}
+"""Columns of any recipe's evaluation that stand as methods of their own."""
+RESNET = "untrained ResNet"
+"""That of `pair`, whose encoder is the 1-D ResNet."""
 
 
 def run(recipe: str, name: str, seed: int, protocol: str, out: Path) -> StudyRun:
@@ -55,23 +57,26 @@ def scores_of(results: list[dict[str, Any]], encoder: str, protocol: str) -> lis
 
 def table(found: dict[tuple[str, str], list[dict[str, Any]]], sets: list[str], protocol: str, *, markdown: bool) -> dict[str, list[float]]:
     """Print scores by set; returns for each method its mean score on every set."""
+    recipes = list(dict.fromkeys(recipe for _, recipe in found))
+    controls = {RESNET: UNTRAINED, **CONTROLS} if "pair" in recipes else CONTROLS
+    of_controls = "pair" if "pair" in recipes else recipes[0]
     means: dict[str, list[float]] = {}
     rows = []
     for name in sets:
         cells = [name]
-        for recipe in RECIPES:
+        for recipe in recipes:
             trained = scores_of(found[name, recipe], TRAINED, protocol)
             untrained = scores_of(found[name, recipe], UNTRAINED, protocol)
             cells.append(f"{spread(trained)} ({statistics.fmean(untrained):.1f})")
             means.setdefault(recipe, []).append(statistics.fmean(trained))
-        for title, column in CONTROLS.items():
-            values = scores_of(found[name, "pair"], column, protocol)
+        for title, column in controls.items():
+            values = scores_of(found[name, of_controls], column, protocol)
             cells.append(f"{statistics.fmean(values):.1f}" if values else "")
             means.setdefault(title, []).append(statistics.fmean(values) if values else math.nan)
         rows.append(cells)
-    seconds = [statistics.fmean(one["seconds"] for name in sets for one in found[name, recipe]) for recipe in RECIPES]
-    rows.append(["seconds", *(f"{each:.0f}" for each in seconds), *[""] * len(CONTROLS)])
-    show(("set", *RECIPES, *CONTROLS), rows, markdown=markdown)
+    seconds = [statistics.fmean(one["seconds"] for name in sets for one in found[name, recipe]) for recipe in recipes]
+    rows.append(["seconds", *(f"{each:.0f}" for each in seconds), *[""] * len(controls)])
+    show(("set", *recipes, *controls), rows, markdown=markdown)
     return {name: values for name, values in means.items() if not any(math.isnan(value) for value in values)}
 
 
@@ -124,9 +129,10 @@ def main() -> None:
     parser = study_parser(__doc__, "runs/timeseries_recipes")
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument("--protocol", default="logistic", choices=("logistic", "linear", "rbf_svm"))
+    parser.add_argument("--only", nargs="+", choices=list(RECIPES), default=list(RECIPES), help="these recipes alone")
     parser.add_argument("--figure", type=Path, help="where the picture goes (.svg)")
     options = parser.parse_args()
-    keys = [(seed, name, recipe) for seed in options.seeds for name in options.sets for recipe in RECIPES]
+    keys = [(seed, name, recipe) for seed in options.seeds for name in options.sets for recipe in options.only]
     results = make([run(recipe, name, seed, options.protocol, options.out) for seed, name, recipe in keys], options.jobs)
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for (_, name, recipe), result in zip(keys, results, strict=True):

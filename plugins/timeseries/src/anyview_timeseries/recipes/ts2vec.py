@@ -28,6 +28,7 @@ MANY = 100_000
 PRESETS = {
     "quick": {"hidden": 32, "dim": 64, "depth": 6, "iterations": 100},
     "chirps": {"hidden": 32, "dim": 64, "depth": 6, "iterations": 60},
+    "uci_har_subset": {"hidden": 64, "dim": 320, "depth": 6, "iterations": 400, "lr": 5e-4},
     "grid": {"data": "chirps", "hidden": 16, "dim": 32, "depth": 4},
 }
 RANGES = {"lr": LogUniform(1e-4, 1e-2), "mask_rate": Uniform(0.2, 0.8), "objective.instance": Uniform(0.2, 0.8)}
