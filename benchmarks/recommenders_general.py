@@ -46,6 +46,7 @@ LEARNED = {
     "NCL": "recommenders/ncl",
     "LightGCL": "recommenders/lightgcl",
     "DirectAU": "recommenders/direct_au",
+    "AdaGCL": "recommenders/adagcl",
     "Barlow Twins beside BPR": "recommenders/contrast",
 }
 CLASSICAL: dict[str, tuple[Callable[..., Scorer], Mapping[str, Range]]] = {

@@ -24,6 +24,7 @@ from anyview_recommenders.datasets import open_interactions
 from anyview_recommenders.evaluations import score_part, scorer_of
 from anyview_recommenders.generated import generate
 from anyview_recommenders.noise import NoisyGraphConvolution
+from anyview_recommenders.recipes.adagcl import adagcl
 from anyview_recommenders.recipes.contrast import contrast
 from anyview_recommenders.recipes.direct_au import direct_au
 from anyview_recommenders.recipes.lightgcl import lightgcl
@@ -43,6 +44,7 @@ OWN: dict[RecipeFunction, dict[str, Any]] = {
     direct_au: {"uniformity": 0.7},
     lightgcl: {"rank": 4, "weight": 0.3, "temperature": 0.4},
     ncl: {"structure": 0.3, "prototype": 0.2, "prototypes": 5, "temperature": 0.4, "items_weight": 1.5, "warmup": 0},
+    adagcl: {"contrast": 0.3, "bottleneck": 0.2, "temperature": 0.4, "divergence": 0.3, "sparsity": 0.1},
 }
 CASES = [pytest.param(make, own, id=make.__name__) for make, own in OWN.items()]
 

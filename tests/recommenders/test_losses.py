@@ -7,7 +7,15 @@ import torch
 from torch import Tensor
 
 from anyview.objectives import contrast
-from anyview_recommenders.losses import bpr_loss, contrast_among, node_contrast, product_contrast, spread, squared_length
+from anyview_recommenders.losses import (
+    bpr_loss,
+    contrast_among,
+    decoupled_contrast,
+    node_contrast,
+    product_contrast,
+    spread,
+    squared_length,
+)
 
 
 def rows(*shape: int, seed: int = 0) -> Tensor:
@@ -86,6 +94,13 @@ def test_contrast_among_all_is_info_nce_against_every_key(block: int, monkeypatc
 def test_contrast_among_the_batch_is_contrast_within_it() -> None:
     a, b = rows(6, 4), rows(6, 4, seed=1)
     torch.testing.assert_close(contrast_among(a, b, torch.arange(6), 0.2), node_contrast(a, b, 0.2))
+
+
+def test_decoupled_contrast_leaves_the_own_pair_out_below() -> None:
+    a, b = rows(6, 4), rows(6, 4, seed=1)
+    scores = torch.stack([torch.stack([torch.exp(cosine(x, y) / 0.3) for y in b]) for x in a])
+    expected = -torch.stack([torch.log(scores[m, m] / (scores[m].sum() - scores[m, m])) for m in range(6)]).mean()
+    same_with_gradient(decoupled_contrast(a, b, 0.3), expected, a, b)
 
 
 def test_a_single_prototype_costs_nothing() -> None:
