@@ -47,6 +47,7 @@ LEARNED = {
     "LightGCL": "recommenders/lightgcl",
     "DirectAU": "recommenders/direct_au",
     "AdaGCL": "recommenders/adagcl",
+    "GFormer": "recommenders/gformer",
     "Barlow Twins beside BPR": "recommenders/contrast",
 }
 CLASSICAL: dict[str, tuple[Callable[..., Scorer], Mapping[str, Range]]] = {

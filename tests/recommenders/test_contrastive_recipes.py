@@ -27,6 +27,7 @@ from anyview_recommenders.noise import NoisyGraphConvolution
 from anyview_recommenders.recipes.adagcl import adagcl
 from anyview_recommenders.recipes.contrast import contrast
 from anyview_recommenders.recipes.direct_au import direct_au
+from anyview_recommenders.recipes.gformer import gformer
 from anyview_recommenders.recipes.lightgcl import lightgcl
 from anyview_recommenders.recipes.ncl import ncl
 from anyview_recommenders.recipes.sgl import sgl
@@ -45,6 +46,7 @@ OWN: dict[RecipeFunction, dict[str, Any]] = {
     lightgcl: {"rank": 4, "weight": 0.3, "temperature": 0.4},
     ncl: {"structure": 0.3, "prototype": 0.2, "prototypes": 5, "temperature": 0.4, "items_weight": 1.5, "warmup": 0},
     adagcl: {"contrast": 0.3, "bottleneck": 0.2, "temperature": 0.4, "divergence": 0.3, "sparsity": 0.1},
+    gformer: {"redraw": 5, "keep": 0.7, "share": 0.2, "partition": 0.5, "rationale": 0.4, "independence": 0.1},
 }
 CASES = [pytest.param(make, own, id=make.__name__) for make, own in OWN.items()]
 

@@ -11,6 +11,7 @@ from anyview_recommenders.losses import (
     bpr_loss,
     contrast_among,
     decoupled_contrast,
+    log_partition,
     node_contrast,
     product_contrast,
     spread,
@@ -114,6 +115,13 @@ def test_contrast_of_products_is_as_light_gcl_has_it() -> None:
     sums = torch.stack([sum(torch.exp(query @ key / 0.2) for key in keys) for query in queries])
     expected = -bounded.mean() + torch.log(sums).mean()
     same_with_gradient(product_contrast(queries / 0.2, keys, own, bound=5.0), expected, queries, keys)
+
+
+def test_a_log_partition_is_the_log_of_the_sum_of_all_products() -> None:
+    a, among = rows(5, 4), rows(8, 4, seed=1)
+    expected = torch.stack([torch.log(sum(torch.exp(x @ y) for y in among)) for x in a]).mean()
+    same_with_gradient(log_partition(a, among), expected, a, among)
+    assert bool(log_partition(torch.full((2, 1), 1e3), torch.full((3, 1), 1e3)).isfinite())
 
 
 def test_products_far_from_zero_do_not_overflow() -> None:

@@ -59,6 +59,15 @@ def decoupled_contrast(a: Tensor, b: Tensor, temperature: float) -> Tensor:
     return (log_sum_exp(queries, keys, apart=[0]) - (queries * keys).sum(1)).mean()
 
 
+def log_partition(rows: Tensor, among: Tensor) -> Tensor:
+    """Mean over rows (M, D) of the log of the sum over others (N, D) of exp of their products, which keeps rows short and apart.
+
+    >>> round(float(log_partition(torch.zeros(2, 3), torch.ones(5, 3)).exp()), 3)
+    5.0
+    """
+    return log_sum_exp(rows, among).mean()
+
+
 def contrast_among(queries: Tensor, keys: Tensor, own: Tensor, temperature: float) -> Tensor:
     """InfoNCE against all nodes, or all prototypes: cross-entropy of finding key own[m] among all keys by query m, from cosines; a mean.
 
