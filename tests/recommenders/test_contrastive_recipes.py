@@ -130,5 +130,15 @@ def test_xsimgcl_learns_to_rank(tmp_path: Path) -> None:
     assert after > recall(source, popularity(source.parts.train.matrix())) + 0.05
 
 
+@pytest.mark.parametrize("make", [adagcl, gformer])
+def test_models_that_learn_their_graphs_learn_to_rank(make: RecipeFunction, tmp_path: Path) -> None:
+    source = open_interactions(generate(150, 100))
+    torch.manual_seed(0)
+    recipe = make(source, dim=16, epochs=10, batch_size=128, lr=0.02, look_every=5)
+    before = recall(source, scorer_of(recipe.embedder.eval(), source.catalogue))
+    anyview.pretrain(recipe, tmp_path / "run")
+    assert recall(source, scorer_of(recipe.embedder.eval(), source.catalogue)) > before + 0.1
+
+
 def recall(source: InteractionSource, scorer: Scorer) -> float:
     return score_part(scorer, source, k=10, part="test")["recall"]

@@ -19,6 +19,7 @@ from torch.nn.functional import softplus
 from anyview.encoders.heads import mlp
 from anyview.errors import UserError
 from anyview.objectives.contrast import blocks
+from anyview.objectives.gram import full
 from anyview_recommenders.graph_convolution import Adjacency
 from anyview_recommenders.sparse_product import SparsePattern
 
@@ -41,13 +42,12 @@ class GraphAutoencoder(nn.Module):
 
     def forward(self, rows: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (N, D) of rows (N, D) by standard normal noise (N, D), and their divergence from it, a mean over nodes."""
-        mean, deviation = self.mean(rows), softplus(self.deviation(rows)) + 1e-8
+        mean, deviation = full(self.mean(rows)), softplus(full(self.deviation(rows))) + 1e-8
         return mean + deviation * noise, divergence(mean, deviation)
 
     def logits(self, a: Tensor, b: Tensor) -> Tensor:
         """How sure it is that nodes of codes a and b, (M, D) both, interact: (M,) log-odds."""
-        found: Tensor = self.decode(a * b).squeeze(1)
-        return found
+        return full(self.decode(a * b)).squeeze(1)
 
     @torch.no_grad()
     def graph(self, adjacency: Adjacency, codes: Tensor) -> Adjacency:
@@ -119,9 +119,8 @@ class GraphDenoiser(nn.Module):
 
     def logits(self, layer: int, rows: Tensor) -> Tensor:
         """The log-odds (T,) of a layer's gates, from the rows (N, D) that it reads."""
-        of_head, of_tail = (of_end[layer](rows).squeeze(1) for of_end in (self.of_heads, self.of_tails))
-        found: Tensor = of_head.index_select(0, self.pattern.rows) + of_tail.index_select(0, self.pattern.columns)
-        return found
+        of_head, of_tail = (full(of_end[layer](rows)).squeeze(1) for of_end in (self.of_heads, self.of_tails))
+        return of_head.index_select(0, self.pattern.rows) + of_tail.index_select(0, self.pattern.columns)
 
     def normalised(self, gates: Tensor) -> Tensor:
         """Gates (T,) as entries of a matrix: divided by the roots of the sums of the rows of both ends."""

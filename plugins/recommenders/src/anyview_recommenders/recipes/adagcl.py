@@ -101,7 +101,7 @@ class AdaGCL(BPR):
 
 
 PRESETS = {
-    "generated": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
+    "generated": {"lr": 5e-3, "l2": 1e-3, "layers": 3, "contrast": 0.2, "epochs": 100},
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "epochs": 200},
     "ml-latest-small": {"lr": 5e-3, "l2": 1e-3, "epochs": 60},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},

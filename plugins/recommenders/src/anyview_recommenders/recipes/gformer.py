@@ -155,14 +155,14 @@ class GFormer(Objective):
 
 
 PRESETS = {
-    "generated": {"lr": 5e-3, "epochs": 100},
-    "lastfm": {"lr": 5e-3, "epochs": 200},
-    "ml-latest-small": {"lr": 5e-3, "epochs": 60},
+    "generated": {"lr": 2e-3, "l2": 3e-3, "epochs": 100},
+    "lastfm": {"lr": 2e-3, "l2": 1e-3, "epochs": 200},
+    "ml-latest-small": {"lr": 2e-3, "l2": 1e-3, "epochs": 60},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},
 }
 RANGES = {
-    "lr": LogUniform(1e-3, 2e-2),
-    "l2": LogUniform(1e-8, 1e-4),
+    "lr": LogUniform(5e-4, 1e-2),
+    "l2": LogUniform(1e-5, 1e-2),
     "layers": Integers(1, 3),
     "keep": Uniform(0.5, 0.95),
     "partition": LogUniform(0.05, 2.0),
