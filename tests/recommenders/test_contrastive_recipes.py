@@ -130,11 +130,11 @@ def test_xsimgcl_learns_to_rank(tmp_path: Path) -> None:
     assert after > recall(source, popularity(source.parts.train.matrix())) + 0.05
 
 
-@pytest.mark.parametrize("make", [adagcl, gformer])
-def test_models_that_learn_their_graphs_learn_to_rank(make: RecipeFunction, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("make", "options"), [(adagcl, {"batch_size": 128, "lr": 0.02}), (gformer, {"batch_size": 512, "lr": 0.01})])
+def test_models_that_learn_their_graphs_learn_to_rank(make: RecipeFunction, options: dict[str, Any], tmp_path: Path) -> None:
     source = open_interactions(generate(150, 100))
     torch.manual_seed(0)
-    recipe = make(source, dim=16, epochs=10, batch_size=128, lr=0.02, look_every=5)
+    recipe = make(source, dim=16, epochs=10, look_every=5, **options)
     before = recall(source, scorer_of(recipe.embedder.eval(), source.catalogue))
     anyview.pretrain(recipe, tmp_path / "run")
     assert recall(source, scorer_of(recipe.embedder.eval(), source.catalogue)) > before + 0.1
