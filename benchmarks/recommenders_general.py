@@ -53,6 +53,8 @@ LEARNED = {
     "NCL": "recommenders/ncl",
     "LightGCL": "recommenders/lightgcl",
     "DirectAU": "recommenders/direct_au",
+    "AdaGCL": "recommenders/adagcl",
+    "GFormer": "recommenders/gformer",
     "Barlow Twins beside BPR": "recommenders/contrast",
     "MHCN": "recommenders/mhcn",
     "S-MBRec": "recommenders/smbrec",

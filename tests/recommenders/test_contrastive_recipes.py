@@ -24,8 +24,10 @@ from anyview_recommenders.datasets import open_interactions
 from anyview_recommenders.evaluations import score_part, scorer_of
 from anyview_recommenders.generated import generate
 from anyview_recommenders.noise import NoisyGraphConvolution
+from anyview_recommenders.recipes.adagcl import adagcl
 from anyview_recommenders.recipes.contrast import contrast
 from anyview_recommenders.recipes.direct_au import direct_au
+from anyview_recommenders.recipes.gformer import gformer
 from anyview_recommenders.recipes.lightgcl import lightgcl
 from anyview_recommenders.recipes.ncl import ncl
 from anyview_recommenders.recipes.sgl import sgl
@@ -43,6 +45,8 @@ OWN: dict[RecipeFunction, dict[str, Any]] = {
     direct_au: {"uniformity": 0.7},
     lightgcl: {"rank": 4, "weight": 0.3, "temperature": 0.4},
     ncl: {"structure": 0.3, "prototype": 0.2, "prototypes": 5, "temperature": 0.4, "items_weight": 1.5, "warmup": 0},
+    adagcl: {"contrast": 0.3, "bottleneck": 0.2, "temperature": 0.4, "divergence": 0.3, "sparsity": 0.1},
+    gformer: {"redraw": 5, "keep": 0.7, "share": 0.2, "partition": 0.5, "rationale": 0.4, "independence": 0.1},
 }
 CASES = [pytest.param(make, own, id=make.__name__) for make, own in OWN.items()]
 
@@ -124,6 +128,16 @@ def test_xsimgcl_learns_to_rank(tmp_path: Path) -> None:
     after = recall(source, scorer_of(recipe.embedder.eval(), source.catalogue))
     assert after > before + 0.1
     assert after > recall(source, popularity(source.parts.train.matrix())) + 0.05
+
+
+@pytest.mark.parametrize(("make", "options"), [(adagcl, {"batch_size": 128, "lr": 0.02}), (gformer, {"batch_size": 512, "lr": 0.01})])
+def test_models_that_learn_their_graphs_learn_to_rank(make: RecipeFunction, options: dict[str, Any], tmp_path: Path) -> None:
+    source = open_interactions(generate(150, 100))
+    torch.manual_seed(0)
+    recipe = make(source, dim=16, epochs=10, look_every=5, **options)
+    before = recall(source, scorer_of(recipe.embedder.eval(), source.catalogue))
+    anyview.pretrain(recipe, tmp_path / "run")
+    assert recall(source, scorer_of(recipe.embedder.eval(), source.catalogue)) > before + 0.1
 
 
 def recall(source: InteractionSource, scorer: Scorer) -> float:

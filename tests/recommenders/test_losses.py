@@ -7,7 +7,16 @@ import torch
 from torch import Tensor
 
 from anyview.objectives import contrast
-from anyview_recommenders.losses import bpr_loss, contrast_among, node_contrast, product_contrast, spread, squared_length
+from anyview_recommenders.losses import (
+    bpr_loss,
+    contrast_among,
+    decoupled_contrast,
+    log_partition,
+    node_contrast,
+    product_contrast,
+    spread,
+    squared_length,
+)
 
 
 def rows(*shape: int, seed: int = 0) -> Tensor:
@@ -88,6 +97,13 @@ def test_contrast_among_the_batch_is_contrast_within_it() -> None:
     torch.testing.assert_close(contrast_among(a, b, torch.arange(6), 0.2), node_contrast(a, b, 0.2))
 
 
+def test_decoupled_contrast_leaves_the_own_pair_out_below() -> None:
+    a, b = rows(6, 4), rows(6, 4, seed=1)
+    scores = torch.stack([torch.stack([torch.exp(cosine(x, y) / 0.3) for y in b]) for x in a])
+    expected = -torch.stack([torch.log(scores[m, m] / (scores[m].sum() - scores[m, m])) for m in range(6)]).mean()
+    same_with_gradient(decoupled_contrast(a, b, 0.3), expected, a, b)
+
+
 def test_a_single_prototype_costs_nothing() -> None:
     assert float(contrast_among(rows(5, 4), rows(1, 4), torch.zeros(5, dtype=torch.long), 0.1).detach()) == pytest.approx(0.0, abs=1e-12)
 
@@ -99,6 +115,13 @@ def test_contrast_of_products_is_as_light_gcl_has_it() -> None:
     sums = torch.stack([sum(torch.exp(query @ key / 0.2) for key in keys) for query in queries])
     expected = -bounded.mean() + torch.log(sums).mean()
     same_with_gradient(product_contrast(queries / 0.2, keys, own, bound=5.0), expected, queries, keys)
+
+
+def test_a_log_partition_is_the_log_of_the_sum_of_all_products() -> None:
+    a, among = rows(5, 4), rows(8, 4, seed=1)
+    expected = torch.stack([torch.log(sum(torch.exp(x @ y) for y in among)) for x in a]).mean()
+    same_with_gradient(log_partition(a, among), expected, a, among)
+    assert bool(log_partition(torch.full((2, 1), 1e3), torch.full((3, 1), 1e3)).isfinite())
 
 
 def test_products_far_from_zero_do_not_overflow() -> None:

@@ -47,6 +47,27 @@ def node_contrast(a: Tensor, b: Tensor, temperature: float) -> Tensor:
     return cross_entropy(unit(a, 1 / temperature), unit(b), targets=[0]).mean()
 
 
+def decoupled_contrast(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+    """InfoNCE whose denominator leaves a row's own pair out: log of the sum over n ≠ m of exp(a_m · b_n / τ), less a_m · b_m / τ; a mean.
+
+    a, b: (M, D), row m of both from the same node, each node once; products are cosines. Two nodes are the least.
+
+    >>> round(float(decoupled_contrast(torch.ones(8, 4), torch.ones(8, 4), 0.2).exp()), 3)
+    7.0
+    """
+    queries, keys = unit(a, 1 / temperature), unit(b)
+    return (log_sum_exp(queries, keys, apart=[0]) - (queries * keys).sum(1)).mean()
+
+
+def log_partition(rows: Tensor, among: Tensor) -> Tensor:
+    """Mean over rows (M, D) of the log of the sum over others (N, D) of exp of their products, which keeps rows short and apart.
+
+    >>> round(float(log_partition(torch.zeros(2, 3), torch.ones(5, 3)).exp()), 3)
+    5.0
+    """
+    return log_sum_exp(rows, among).mean()
+
+
 def contrast_among(queries: Tensor, keys: Tensor, own: Tensor, temperature: float) -> Tensor:
     """InfoNCE against all nodes, or all prototypes: cross-entropy of finding key own[m] among all keys by query m, from cosines; a mean.
 
