@@ -45,6 +45,7 @@ LEARNED = {
     "XSimGCL": "recommenders/xsimgcl",
     "NCL": "recommenders/ncl",
     "LightGCL": "recommenders/lightgcl",
+    "HCCF": "recommenders/hccf",
     "DirectAU": "recommenders/direct_au",
     "Barlow Twins beside BPR": "recommenders/contrast",
 }
