@@ -46,6 +46,7 @@ LEARNED = {
     "NCL": "recommenders/ncl",
     "LightGCL": "recommenders/lightgcl",
     "HCCF": "recommenders/hccf",
+    "AutoCF": "recommenders/autocf",
     "DirectAU": "recommenders/direct_au",
     "Barlow Twins beside BPR": "recommenders/contrast",
 }
