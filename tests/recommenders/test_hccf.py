@@ -57,9 +57,12 @@ def leaky(values: Tensor) -> Tensor:
 
 def plain_layers(made: HypergraphConvolution) -> tuple[list[Tensor], list[Tensor]]:
     """Without dropout, of each layer what nodes gather along interactions, and what through hyperedges."""
-    graph, rows = normalised(), made.embedding
-    of_users, of_items = made.embedding[:USERS] @ made.of_users.weight, made.embedding[USERS:] @ made.of_items.weight
-    near, far = [], []
+    graph = normalised()
+    of_users, of_items = (
+        part.scale * rows @ part.weight
+        for part, rows in ((made.of_users, made.embedding[:USERS]), (made.of_items, made.embedding[USERS:]))
+    )
+    rows, near, far = made.embedding, [], []
     for _ in range(2):
         users, items = rows[:USERS], rows[USERS:]
         near.append(torch.cat([graph @ items, graph.T @ users]))

@@ -21,10 +21,10 @@ from anyview_recommenders.knowledge_convolution import message_dropout, seeded
 
 
 class Hyperedges(nn.Module):
-    """K hyperedges over the N nodes of one kind: H = E W says how much each belongs to them, from embeddings E (N, D).
+    """K hyperedges over the N nodes of one kind: H = c E W says how much each belongs to them, from embeddings E (N, D).
 
-    count: K. slope: of the LeakyReLU φ. deviation: of the embeddings at the start; W starts so small that H Hᵀ E is then about as long as
-    E, however many nodes and hyperedges there are. Raises UserError for a count below 1.
+    count: K. slope: of the LeakyReLU φ. deviation: of the embeddings at the start, from which c follows: H Hᵀ E is then about as long as E,
+    however many nodes and hyperedges there are. Raises UserError for a count below 1.
 
     >>> hyperedges = Hyperedges(nodes=5, dim=4, count=3)
     >>> hyperedges.spread(hyperedges.membership(torch.ones(5, 4)), torch.ones(5, 2)).shape
@@ -35,12 +35,13 @@ class Hyperedges(nn.Module):
         super().__init__()
         if count < 1:
             raise UserError(f"nodes gather through 1 hyperedge or more, and {count} were asked for; try 128")
-        self.slope = slope
-        self.weight = nn.Parameter(torch.randn(dim, count) / (deviation * (nodes * count) ** 0.5))
+        spread = (2 / (dim + count)) ** 0.5
+        self.slope, self.scale = slope, 1 / (deviation * spread * (nodes * count) ** 0.5)
+        self.weight = nn.Parameter(spread * torch.randn(dim, count))
 
     def membership(self, embeddings: Tensor) -> Tensor:
         """H, (N, K), of embeddings (N, D)."""
-        return embeddings @ self.weight
+        return self.scale * embeddings @ self.weight
 
     def spread(self, membership: Tensor, rows: Tensor) -> Tensor:
         """φ(H φ(Hᵀ rows)): what nodes gather from rows (N, D) through hyperedges that they belong to by H (N, K), (N, D)."""
