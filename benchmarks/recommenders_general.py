@@ -47,6 +47,7 @@ LEARNED = {
     "LightGCL": "recommenders/lightgcl",
     "HCCF": "recommenders/hccf",
     "AutoCF": "recommenders/autocf",
+    "DCCF": "recommenders/dccf",
     "DirectAU": "recommenders/direct_au",
     "Barlow Twins beside BPR": "recommenders/contrast",
 }
