@@ -79,7 +79,7 @@ def plain_layers(made: DisentangledConvolution) -> tuple[Tensor, list[tuple[Tens
         layers.append((gathered, meant, by_likeness(gathered, rows), by_likeness(meant, rows)))
         rows = rows + sum(layers[-1])
         total = total + rows
-    return total, layers
+    return total / 3, layers
 
 
 def contrast_of(a: Tensor, b: Tensor, temperature: float) -> Tensor:

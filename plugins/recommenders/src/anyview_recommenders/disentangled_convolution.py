@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from anyview.encoders.encoder import Encoding
 from anyview.errors import UserError
 from anyview.views.view import View
-from anyview_recommenders.encoders import LightGraphConvolution, Pool
+from anyview_recommenders.encoders import LightGraphConvolution
 from anyview_recommenders.graph_convolution import propagate
 from anyview_recommenders.sparse_product import SparsePattern
 
@@ -57,10 +57,8 @@ class DisentangledConvolution(LightGraphConvolution):
     (torch.Size([2, 4]), 9)
     """
 
-    def __init__(
-        self, matrix: csr_matrix, dim: int = 64, *, layers: int = 2, intents: int = 128, pool: Pool = "sum", **options: Any
-    ) -> None:
-        super().__init__(matrix, dim, layers=layers, pool=pool, **options)
+    def __init__(self, matrix: csr_matrix, dim: int = 64, *, layers: int = 2, intents: int = 128, **options: Any) -> None:
+        super().__init__(matrix, dim, layers=layers, **options)
         self.of_users, self.of_items = (Intents(dim, intents) for _ in range(2))
         self.pattern = SparsePattern(matrix)
 

@@ -15,7 +15,7 @@ from torch.nn.functional import leaky_relu
 from anyview.encoders.encoder import Encoding
 from anyview.errors import UserError
 from anyview.views.view import View
-from anyview_recommenders.encoders import LightGraphConvolution, Pool
+from anyview_recommenders.encoders import LightGraphConvolution
 from anyview_recommenders.graph_convolution import check_rate, edge_dropout, propagate
 from anyview_recommenders.knowledge_convolution import message_dropout, seeded
 
@@ -75,10 +75,9 @@ class HypergraphConvolution(LightGraphConvolution):
         slope: float = 0.5,
         dropout: float = 0.5,
         deviation: float = 0.1,
-        pool: Pool = "sum",
         **options: Any,
     ) -> None:
-        super().__init__(matrix, dim, layers=layers, deviation=deviation, pool=pool, **options)
+        super().__init__(matrix, dim, layers=layers, deviation=deviation, **options)
         self.dropout = check_rate("dropout", dropout)
         of_each = (Hyperedges(nodes, dim, hyperedges, slope=slope, deviation=deviation) for nodes in matrix.shape)
         self.of_users, self.of_items = of_each
