@@ -95,16 +95,16 @@ class AutoCF(Objective):
 
 
 PRESETS = {
-    "generated": {"lr": 5e-3, "seeds": 5, "epochs": 100},
-    "lastfm": {"lr": 5e-3, "seeds": 20, "epochs": 200},
-    "ml-latest-small": {"lr": 5e-3, "seeds": 5, "epochs": 60},
-    "grid": {"data": "generated", "dim": 16, "seeds": 5, "epochs": 1},
+    "generated": {"lr": 5e-3, "weight": 0.1, "seeds": 5, "depth": 1, "epochs": 100},
+    "lastfm": {"lr": 5e-3, "weight": 0.1, "seeds": 20, "depth": 1, "epochs": 200},
+    "ml-latest-small": {"lr": 5e-3, "weight": 0.1, "seeds": 5, "depth": 1, "epochs": 60},
+    "grid": {"data": "generated", "dim": 16, "seeds": 5, "depth": 1, "epochs": 1},
 }
 RANGES = {
-    "lr": LogUniform(1e-3, 2e-2),
+    "lr": LogUniform(5e-4, 1e-2),
     "l2": LogUniform(1e-6, 1e-2),
     "layers": Integers(1, 3),
-    "weight": LogUniform(1e-2, 2.0),
+    "weight": LogUniform(1e-2, 1.0),
     "seeds": Integers(2, 100, log=True),
     "depth": Integers(1, 2),
 }

@@ -62,8 +62,8 @@ PRESETS = {
     "grid": {"data": "generated", "dim": 16, "intents": 8, "epochs": 1},
 }
 RANGES = {
-    "lr": LogUniform(1e-3, 2e-2),
-    "l2": LogUniform(1e-5, 1e-2),
+    "lr": LogUniform(5e-4, 1e-2),
+    "l2": LogUniform(1e-4, 3e-2),
     "layers": Integers(1, 3),
     "intents": Integers(16, 256, log=True),
     "weight": LogUniform(1e-3, 0.2),

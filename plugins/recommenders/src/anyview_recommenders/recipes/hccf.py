@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 
 from anyview.objectives.objective import Losses, Needs, Step
-from anyview.ranges import Integers, LogUniform, Uniform
+from anyview.ranges import Choices, Integers, LogUniform, Uniform
 from anyview.recipe import Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import all_nodes, select, unique_nodes
 from anyview_recommenders.catalogue import Catalogue
@@ -63,9 +63,10 @@ PRESETS = {
     "grid": {"data": "generated", "dim": 16, "hyperedges": 8, "epochs": 1},
 }
 RANGES = {
-    "lr": LogUniform(1e-3, 2e-2),
-    "l2": LogUniform(1e-5, 1e-2),
+    "lr": LogUniform(5e-4, 1e-2),
+    "l2": LogUniform(1e-4, 3e-2),
     "layers": Integers(1, 3),
+    "slope": Choices(0.5, 1.0),
     "hyperedges": Integers(16, 256, log=True),
     "dropout": Uniform(0.1, 0.6),
     "weight": LogUniform(1e-3, 0.5),
