@@ -13,7 +13,7 @@ from anyview.encoders.encoder import Encoding
 from anyview.views.view import View
 from anyview_recommenders.knowledge import KnowledgeGraph
 from anyview_recommenders.knowledge_convolution import KnowledgeTriples
-from anyview_recommenders.recipes.kgrec import KGRec, RationaleConvolution, gumbel, largest, of_each_relation, of_items, there
+from anyview_recommenders.recipes.kgrec import KGRec, RationaleConvolution, largest, of_each_relation, of_items, there
 
 from .plain import DIM, ITEMS, USERS, batch_nodes, bpr, half_squares, info_nce, small_log, step_of
 from .plain_knowledge import ENTITIES, RELATIONS, each, mean_of_items, plain_hops, small_graph
@@ -68,7 +68,7 @@ def test_kgrec_is_the_papers_formulas_and_hidden_triples_are_not_shown() -> None
     drawn = of_each_relation(triples, 0.5, draws.shared_uniform(count))
     counts = [sum(keep and own == head for own, keep in zip(triples.heads.tolist(), drawn, strict=True)) for head in triples.heads.tolist()]
     rationale = torch.stack([a * n for a, n in zip(plain_softmax(made, made.entities, drawn), counts, strict=True)]).detach()
-    noisy = rationale + gumbel(draws, count)
+    noisy = rationale + draws.shared_gumbel(count)
     hidden = sorted((number for number in range(count) if drawn[number]), key=lambda number: -float(noisy[number]))[:4]
     by_chance = draws.shared_uniform(count)
     others = [number for number in range(count) if drawn[number] and number not in hidden]
@@ -109,7 +109,7 @@ def test_kgrec_is_the_papers_formulas_and_hidden_triples_are_not_shown() -> None
     ]
     known = plain_hops(made, lambda entities: gathered(made, entities, shares), lambda users, _: users)[USERS:]
     chosen = of_items(triples, rationale, drawn, ITEMS)[torch.from_numpy(small_log().nonzero()[1])]
-    chosen = chosen + gumbel(draws, len(chosen)) + gumbel(draws, len(chosen))
+    chosen = chosen + draws.shared_gumbel(len(chosen)) + draws.shared_gumbel(len(chosen))
     log = torch.zeros(USERS, ITEMS)
     for place in chosen.argsort(descending=True)[: round(0.5 * len(chosen))].tolist():
         log[tuple(int(part[place]) for part in small_log().nonzero())] = 1

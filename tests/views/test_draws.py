@@ -31,6 +31,7 @@ def test_shared_numbers_are_equal_on_all_ranks() -> None:
     first, second = (Draws.seeded(7, start=start, rows=2, total=4) for start in (0, 2))
     assert torch.equal(first.permutation(6), second.permutation(6))
     assert torch.equal(first.shared_uniform(3), second.shared_uniform(3))
+    assert torch.equal(first.shared_gumbel(3), second.shared_gumbel(3))
     assert first.permutation(6).sort().values.tolist() == list(range(6))
 
 
@@ -42,6 +43,9 @@ def test_distributions() -> None:
     uniform = draws.uniform()
     assert float(uniform.min()) >= 0
     assert float(uniform.max()) < 1
+    logits = torch.tensor([0.0, 1.0, 2.0])
+    largest = (logits + draws.shared_gumbel(20_000, 3)).argmax(1).bincount() / 20_000
+    torch.testing.assert_close(largest, logits.softmax(0), rtol=0, atol=0.02)
 
 
 def test_seeds_differ_in_every_part() -> None:

@@ -71,5 +71,10 @@ class Draws:
         """Numbers from [0, 1) that all samples and ranks share."""
         return torch.rand(*shape, generator=self.generator, device=self.device)
 
+    def shared_gumbel(self, *shape: int) -> Tensor:
+        """Gumbel noise that all samples and ranks share: the largest of logits with it is drawn by their softmax."""
+        exponential = -self.shared_uniform(*shape).clamp(min=1e-12).log()
+        return -exponential.clamp(min=1e-12).log()
+
     def _own(self, numbers: Tensor) -> Tensor:
         return numbers[self.start : self.start + self.rows]

@@ -29,8 +29,13 @@ def unique_nodes(nodes: Tensor) -> tuple[Tensor, Tensor]:
     >>> [part.tolist() for part in unique_nodes(torch.tensor([1, 0, 1, 4, 4, 2, 3, 3, 3]))]
     [[0, 1], [2, 4]]
     """
-    users, items, _ = gather_rows(torch.stack(nodes.chunk(3), 1)).unbind(1)
+    users, items, _ = gathered_nodes(nodes)
     return users.unique(), items.unique()
+
+
+def gathered_nodes(nodes: Tensor) -> tuple[Tensor, ...]:
+    """The users, their items and the others of all ranks' triples, (B,) int64 each; nodes: (3 b,) of this rank."""
+    return gather_rows(torch.stack(nodes.chunk(3), 1)).unbind(1)
 
 
 def encode_nodes(step: Step, **shown: Any) -> tuple[Encoding, Encoding]:

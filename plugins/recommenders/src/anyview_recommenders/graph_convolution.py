@@ -161,6 +161,19 @@ def keep_interactions(adjacency: Adjacency, keep: Tensor) -> Adjacency:
     return _normalised(adjacency.users, before[adjacency.starts], adjacency.columns[entries], numbers)
 
 
+def edge_dropout(adjacency: Adjacency, rate: float, generator: torch.Generator) -> Adjacency:
+    """The graph in which a random share of the interactions counts 0 and the others 1 / (1 - rate) times as much, both ways.
+
+    It is not normalised anew, so that a product with it is right on average. Arguments as in `drop_edges`.
+
+    >>> adjacency = normalised_adjacency(sparse.csr_array(np.ones((1, 4))))
+    >>> edge_dropout(adjacency, 0.5, torch.Generator().manual_seed(0)).values.tolist()
+    [0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]
+    """
+    keep = _kept(adjacency.size, rate, generator)
+    return replace(adjacency, values=adjacency.values * keep[adjacency.interactions] / (1 - rate))
+
+
 def check_rate(name: str, rate: float) -> float:
     """The rate itself; raises UserError unless 0 <= rate < 1."""
     if not 0.0 <= rate < 1.0:

@@ -136,12 +136,6 @@ def of_items(triples: KnowledgeTriples, rationale: Tensor, shown: Tensor, items:
     return total
 
 
-def gumbel(draws: Draws, count: int) -> Tensor:
-    """(count,) Gumbel noise that all ranks share."""
-    exponential = -draws.shared_uniform(count).clamp(min=1e-12).log()
-    return -exponential.clamp(min=1e-12).log()
-
-
 class KGRec(BPR):
     """BPR, triples of large rationale found again, and contrast of items by triples with items by interactions.
 
@@ -178,7 +172,7 @@ class KGRec(BPR):
         triples = encoder.triples
         drawn = of_each_relation(triples, 1 - self.rate, draws.shared_uniform(len(triples)))
         rationale = encoder.rationale(drawn)
-        noisy = rationale + gumbel(draws, len(triples))
+        noisy = rationale + draws.shared_gumbel(len(triples))
         terms = self.found(step, self.hidden(noisy, drawn, draws), drawn)
         most = there(largest(noisy, round((1 - self.rate) * int(drawn.sum())), drawn), len(triples))
         weights = of_items(triples, rationale, drawn, encoder.items)
@@ -221,7 +215,7 @@ class KGRec(BPR):
         """
         of_each = weights.index_select(0, encoder.interactions.columns)
         count = len(of_each)
-        noisy = of_each + gumbel(draws, count) + gumbel(draws, count)
+        noisy = of_each + draws.shared_gumbel(count) + draws.shared_gumbel(count)
         return there(noisy.topk(round((1 - self.rate) * count)).indices, count)
 
 
