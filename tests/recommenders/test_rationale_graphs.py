@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anyview_recommenders.graph_transformer import LoopedGraph, both_ways
+from anyview_recommenders.graph_transformer import LoopedGraph, interaction_keys
 from anyview_recommenders.rationale_graphs import candidates, draw, most_candidates, without_return
 
 from .plain import ITEMS, USERS, small_log
@@ -25,7 +25,7 @@ def mirrored(keys: Tensor) -> set[int]:
 
 def test_candidates_are_all_edges_and_a_few_pairs_of_their_ends_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anyview_recommenders.rationale_graphs.NEW", 0.3)
-    graph, edges = LoopedGraph(both_ways(small_log()), NODES), set(both_ways(small_log()).tolist())
+    graph, edges = LoopedGraph(interaction_keys(small_log()), NODES), set(interaction_keys(small_log()).tolist())
     keys = candidates(graph, generator())
     found = set(keys.tolist())
     assert keys.tolist() == sorted(found)
@@ -38,7 +38,7 @@ def test_candidates_are_all_edges_and_a_few_pairs_of_their_ends_both_ways(monkey
 
 
 def test_a_drawing_has_the_shares_that_are_asked_for() -> None:
-    keys = candidates(LoopedGraph(both_ways(small_log()), NODES), generator())
+    keys = candidates(LoopedGraph(interaction_keys(small_log()), NODES), generator())
     scores, edges = 4 * torch.rand(len(keys), generator=generator()), set(keys.tolist())
     found = draw(keys, scores, NODES, 0.6, 0.2, generator())
     encoder, decoder, rationale, complement = (
@@ -57,7 +57,7 @@ def test_a_drawing_has_the_shares_that_are_asked_for() -> None:
 
 
 def test_when_nothing_is_hidden_the_decoder_sees_what_the_encoder_does() -> None:
-    keys = candidates(LoopedGraph(both_ways(small_log()), NODES), generator())
+    keys = candidates(LoopedGraph(interaction_keys(small_log()), NODES), generator())
     found = draw(keys, torch.ones(len(keys)), NODES, 1.0, 0.1, generator())
     assert torch.equal(found.encoder.keys, keys)
     assert torch.equal(found.decoder.keys, keys)

@@ -44,11 +44,13 @@ class GraphAttention(nn.Module):
 
     def forward(self, pairs: SparsePattern, rows: Tensor) -> Tensor:
         """What each node gathers, (N, D), from rows (N, D) of the nodes that it is paired with by a pattern (N, N)."""
-        found = []
-        for query, key, value in zip(*(self._by_head(part(rows)) for part in (self.query, self.key, self.value)), strict=True):
-            shares = pairs.softmax(pairs.products(query, key).clamp(-BOUND, BOUND))
-            found.append(pairs(shares, value))
+        found = [pairs(shares, own) for shares, own in zip(self.weights(pairs, rows), self._by_head(self.value(rows)), strict=True)]
         return torch.cat(found, 1)
+
+    def weights(self, pairs: SparsePattern, rows: Tensor) -> list[Tensor]:
+        """Of each head what a pair counts for the node that gathers, (T,); they sum to 1 for each node."""
+        heads = zip(self._by_head(self.query(rows)), self._by_head(self.key(rows)), strict=True)
+        return [pairs.softmax(pairs.products(query, key).clamp(-BOUND, BOUND)) for query, key in heads]
 
     def _by_head(self, rows: Tensor) -> tuple[Tensor, ...]:
         """H tensors (N, D / H)."""

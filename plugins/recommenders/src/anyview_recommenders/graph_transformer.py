@@ -18,12 +18,10 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
 from anyview.encoders.encoder import Encoder, Encoding
-from anyview.errors import UserError
 from anyview.views.view import View
+from anyview_recommenders.graph_attention import GraphAttention
 from anyview_recommenders.sparse_product import SparsePattern
 
-BOUND = 10.0
-"""What logits of attention are clamped to."""
 BESIDE = 0.1
 """How much attention counts in rows of other graphs, beside their convolution."""
 
@@ -66,42 +64,15 @@ def loops(nodes: int, device: torch.device) -> Tensor:
     return torch.arange(nodes, device=device) * (nodes + 1)
 
 
-def both_ways(matrix: csr_matrix) -> Tensor:
+def interaction_keys(matrix: csr_matrix) -> Tensor:
     """(2E,) the keys of interactions (U, I) between users 0 .. U - 1 and items U .. U + I - 1, in both directions.
 
-    >>> both_ways(csr_matrix(np.array([[0.0, 1.0]]))).tolist()
+    >>> interaction_keys(csr_matrix(np.array([[0.0, 1.0]]))).tolist()
     [2, 6]
     """
     (users, items), nodes = matrix.nonzero(), sum(matrix.shape)
     users, items = users.astype(np.int64), items.astype(np.int64) + matrix.shape[0]
     return torch.from_numpy(np.concatenate([users * nodes + items, items * nodes + users]))
-
-
-class GraphAttention(nn.Module):
-    """Each node's row from those that its edges lead to, by several heads of attention; no scale, no bias, nothing added.
-
-    dim: D. heads: each has D / heads of the numbers. Raises UserError where that is no whole number.
-    """
-
-    def __init__(self, dim: int, heads: int = 4) -> None:
-        super().__init__()
-        if heads < 1 or dim % heads:
-            raise UserError(f"{heads} heads cannot share a width of {dim}; choose a number of heads that divides it")
-        self.heads = heads
-        self.query, self.key, self.value = (nn.Linear(dim, dim, bias=False) for _ in range(3))
-
-    def forward(self, pattern: SparsePattern, rows: Tensor) -> Tensor:
-        """Rows (N, D) to (N, D), along the entries of a pattern (N, N)."""
-        found = [pattern(weights, own) for weights, own in zip(self.weights(pattern, rows), self._parted(self.value(rows)), strict=True)]
-        return torch.cat(found, 1)
-
-    def weights(self, pattern: SparsePattern, rows: Tensor) -> list[Tensor]:
-        """Of each head what an edge counts for the node that it starts from, (T,); they sum to 1 for each node."""
-        pairs = zip(self._parted(self.query(rows)), self._parted(self.key(rows)), strict=True)
-        return [pattern.softmax(pattern.products(query, key).clamp(-BOUND, BOUND)) for query, key in pairs]
-
-    def _parted(self, rows: Tensor) -> list[Tensor]:
-        return [part.contiguous() for part in rows.chunk(self.heads, 1)]
 
 
 class TransformerConvolution(Encoder):
@@ -124,8 +95,8 @@ class TransformerConvolution(Encoder):
         self.dim, self.depth = dim, layers
         self.users, self.items = matrix.shape
         self.embedding = nn.Parameter(deviation * torch.randn(self.users + self.items, dim))
-        self.attend = GraphAttention(dim, heads)
-        self.whole = LoopedGraph(both_ways(matrix), self.users + self.items)
+        self.attend = GraphAttention(dim, heads=heads)
+        self.whole = LoopedGraph(interaction_keys(matrix), self.users + self.items)
 
     def forward(self, view: View) -> Encoding:
         nodes, graph = view.data["nodes"], view.data.get("graph", self.whole)

@@ -13,9 +13,9 @@ SEQUENCE_VIEWS = {"next_items": "NextItems", "cloze": "Cloze", "augmented_sequen
 @hookimpl
 def recipes() -> dict[str, str]:
     """Models, one file each."""
-    names = ("lightgcn", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "direct_au", "contrast", "adagcl", "gformer")
+    names = ("lightgcn", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "direct_au", "contrast")
+    names += ("hccf", "autocf", "dccf", "adagcl", "gformer")
     names += ("two_towers", "sasrec", "bert4rec", "cl4srec", "duorec", "mhcn", "smbrec", "kgin", "kgcl", "kgrec")
-    names += ("hccf", "autocf", "dccf")
     return {name: f"anyview_recommenders.recipes.{name}:{name}" for name in names}
 
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from anyview.errors import UserError
-from anyview.objectives.contrast import log_sum_exp
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.ranges import Integers, LogUniform
 from anyview.recipe import Recipe, Task, recipe
@@ -23,7 +22,7 @@ from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.graph_attention import AttentiveGraphConvolution
 from anyview_recommenders.graph_convolution import check_rate
-from anyview_recommenders.losses import product_contrast, squared_length
+from anyview_recommenders.losses import log_partition, product_contrast, squared_length
 from anyview_recommenders.masked_graph import MaskedGraph, relatedness
 from anyview_recommenders.training import trained
 from anyview_recommenders.views import Triples
@@ -72,7 +71,7 @@ class AutoCF(Objective):
         of_users, of_items = rows.split([encoder.users, encoder.items])
         users, items, _ = gathered_nodes(step.set.role("triples")[0].data["nodes"])
         terms["prediction"] = product_contrast(rows.index_select(0, users), of_items, items - encoder.users)
-        spread = [log_sum_exp(rows.index_select(0, own.unique()), side).mean() for own, side in ((users, of_users), (items, of_items))]
+        spread = [log_partition(rows.index_select(0, own.unique()), side) for own, side in ((users, of_users), (items, of_items))]
         terms["spread"] = self.weight * torch.stack(spread).sum()
         if self.l2:
             terms["l2"] = self.l2 * squared_length(*(encoder.embedding.index_select(0, own) for own in (users, items)))
