@@ -19,12 +19,16 @@ from anyview_recommenders.encoders import LightGraphConvolution
 from anyview_recommenders.graph_convolution import check_rate, edge_dropout, propagate
 from anyview_recommenders.knowledge_convolution import message_dropout, seeded
 
+START = 0.01
+"""How long what nodes gather through hyperedges is at first, over what they started from."""
+
 
 class Hyperedges(nn.Module):
     """K hyperedges over the N nodes of one kind: H = c E W says how much each belongs to them, from embeddings E (N, D).
 
-    count: K. slope: of the LeakyReLU φ. deviation: of the embeddings at the start, from which c follows: H Hᵀ E is then about as long as E,
-    however many nodes and hyperedges there are. Raises UserError for a count below 1.
+    count: K. slope: of the LeakyReLU φ. deviation: of the embeddings at the start, from which c follows: H Hᵀ E is then about a hundredth
+    as long as E, however many nodes and hyperedges there are. It is nearly a node's own embedding at first, and as long as E it would
+    drown what neighbours say. Raises UserError for a count below 1.
 
     >>> hyperedges = Hyperedges(nodes=5, dim=4, count=3)
     >>> hyperedges.spread(hyperedges.membership(torch.ones(5, 4)), torch.ones(5, 2)).shape
@@ -36,7 +40,7 @@ class Hyperedges(nn.Module):
         if count < 1:
             raise UserError(f"nodes gather through 1 hyperedge or more, and {count} were asked for; try 128")
         spread = (2 / (dim + count)) ** 0.5
-        self.slope, self.scale = slope, 1 / (deviation * spread * (nodes * count) ** 0.5)
+        self.slope, self.scale = slope, START**0.5 / (deviation * spread * (nodes * count) ** 0.5)
         self.weight = nn.Parameter(spread * torch.randn(dim, count))
 
     def membership(self, embeddings: Tensor) -> Tensor:

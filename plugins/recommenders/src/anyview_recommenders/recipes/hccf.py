@@ -57,9 +57,9 @@ class HCCF(BPR):
 
 
 PRESETS = {
-    "generated": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
-    "lastfm": {"lr": 5e-3, "l2": 1e-3, "epochs": 200},
-    "ml-latest-small": {"lr": 5e-3, "l2": 1e-3, "epochs": 60},
+    "generated": {"layers": 3, "dropout": 0.2, "weight": 0.01, "lr": 5e-3, "l2": 1e-3, "epochs": 100},
+    "lastfm": {"layers": 3, "dropout": 0.2, "weight": 0.01, "lr": 5e-3, "l2": 1e-3, "epochs": 200},
+    "ml-latest-small": {"layers": 3, "dropout": 0.2, "weight": 0.01, "lr": 5e-3, "l2": 1e-3, "epochs": 60},
     "grid": {"data": "generated", "dim": 16, "hyperedges": 8, "epochs": 1},
 }
 RANGES = {
