@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ class Encoding:
     tokens: Tensor | None = None
     valid: Tensor | None = None
     coordinates: Tensor | None = None
-    layers: list[Tensor] | None = None
+    layers: Sequence[Tensor] | None = None
 
 
 Masks = Literal["drop", "token"]

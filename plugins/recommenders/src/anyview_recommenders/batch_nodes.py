@@ -18,7 +18,7 @@ from anyview.encoders.encoder import Encoding
 from anyview.objectives.objective import Step
 from anyview.views.draws import derive_seed
 from anyview.views.view import View
-from anyview_recommenders.encoders import LightGraphConvolution
+from anyview_recommenders.encoders import LightGraphConvolution, SelectedLayers
 
 
 def unique_nodes(nodes: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,8 +73,12 @@ def drawn(nodes: Tensor, at_most: int | None, step: Step, number: int = 0) -> Te
 def parts(encoding: Encoding, lengths: Sequence[int]) -> list[Encoding]:
     """An encoding of nodes and its layers, cut into consecutive parts of these lengths."""
     rows = encoding.rows.split(list(lengths))
-    layers = [layer.split(list(lengths)) for layer in encoding.layers or []]
-    return [replace(encoding, rows=own, layers=[layer[number] for layer in layers]) for number, own in enumerate(rows)]
+    if isinstance(encoding.layers, SelectedLayers):
+        of_parts: Sequence[Sequence[Tensor]] = encoding.layers.split(lengths)
+    else:
+        cut = [layer.split(list(lengths)) for layer in encoding.layers or []]
+        of_parts = [[layer[number] for layer in cut] for number in range(len(rows))]
+    return [replace(encoding, rows=own, layers=layers) for own, layers in zip(rows, of_parts, strict=True)]
 
 
 def all_nodes(step: Step, **shown: Any) -> Encoding:
@@ -86,5 +90,8 @@ def all_nodes(step: Step, **shown: Any) -> Encoding:
 
 def select(encoding: Encoding, nodes: Tensor) -> Encoding:
     """The encoding of some nodes (M,), from that of all."""
-    layers = [layer.index_select(0, nodes) for layer in encoding.layers or []]
+    if isinstance(encoding.layers, SelectedLayers):
+        layers: Sequence[Tensor] = encoding.layers.select(nodes)
+    else:
+        layers = [layer.index_select(0, nodes) for layer in encoding.layers or []]
     return replace(encoding, rows=encoding.rows.index_select(0, nodes), layers=layers)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, overload
 
 import torch
 from scipy.sparse import csr_matrix
@@ -16,6 +16,40 @@ from anyview_recommenders.graph_convolution import Adjacency, convolve, normalis
 PARTS = ("starts", "columns", "interactions", "values")
 
 Pool = Literal["mean", "sum"]
+
+
+class SelectedLayers(Sequence[Tensor]):
+    """The rows (M, D) that some nodes have in layers (N, D), each layer's taken when it is asked for: a loss reads one or two of them.
+
+    layers: L + 1 tensors (N, D). nodes: (M,) int64.
+
+    >>> selected = SelectedLayers([torch.zeros(3, 1), torch.tensor([[5.0], [6.0], [7.0]])], torch.tensor([2, 0]))
+    >>> len(selected), selected[1].tolist(), selected.select(torch.tensor([1]))[-1].tolist()
+    (2, [[7.0], [5.0]], [[5.0]])
+    """
+
+    def __init__(self, layers: Sequence[Tensor], nodes: Tensor) -> None:
+        self.layers, self.nodes = layers, nodes
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @overload
+    def __getitem__(self, place: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, place: slice) -> SelectedLayers: ...
+    def __getitem__(self, place: int | slice) -> Tensor | SelectedLayers:
+        if isinstance(place, slice):
+            return SelectedLayers(self.layers[place], self.nodes)
+        return self.layers[place].index_select(0, self.nodes)
+
+    def select(self, places: Tensor) -> SelectedLayers:
+        """Those of some of the nodes, (K,) places among them."""
+        return SelectedLayers(self.layers, self.nodes.index_select(0, places))
+
+    def split(self, lengths: Sequence[int]) -> list[SelectedLayers]:
+        """Those of consecutive parts of the nodes, of these lengths."""
+        return [SelectedLayers(self.layers, own) for own in self.nodes.split(list(lengths))]
 
 
 class LightGraphConvolution(Encoder):
@@ -52,8 +86,7 @@ class LightGraphConvolution(Encoder):
     def forward(self, view: View) -> Encoding:
         nodes, move = view.data["nodes"], self.after_layer(view)
         layers = convolve(view.data.get("adjacency", self.adjacency), self.embedding, self.depth, move)
-        seen = [layer.index_select(0, nodes) for layer in layers] if self.training else None
-        return Encoding(self.pooled(layers).index_select(0, nodes), layers=seen)
+        return Encoding(self.pooled(layers).index_select(0, nodes), layers=SelectedLayers(layers, nodes) if self.training else None)
 
     def after_layer(self, view: View) -> Callable[[Tensor], Tensor] | None:
         """What is done to the rows (N, D) of each layer before the next reads them; nothing here."""
