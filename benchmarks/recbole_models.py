@@ -10,6 +10,7 @@ import importlib.util
 import sys
 import warnings
 from collections.abc import Mapping
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class RecBole:
             "state": "ERROR",
             **options,
         }
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), chdir(folder):  # where its logs go
             warnings.simplefilter("ignore")
             config = Config(model=model, dataset=NAME, config_dict=settings)
             self.dataset = create_dataset(config)
