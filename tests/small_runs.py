@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,19 @@ class NaNAfter(Objective):
     def forward(self, step: Step) -> Losses:
         loss = step.encode(step.views[0]).rows.square().mean()
         return Losses(broken=loss * (float("nan") if step.number >= self.step else 1.0))
+
+
+def assert_ends_alike_after_a_stop(made: Callable[[], Recipe], folder: Path, step: int) -> None:
+    """A run that was stopped after a step and resumed has the bits of one that was not; made: builds the recipe, from seed 0."""
+
+    def again() -> Recipe:
+        torch.manual_seed(0)
+        return made()
+
+    pretrain(again(), folder / "whole")
+    stop_at(again(), folder / "parted", step)
+    pretrain(again(), folder / "parted", resume=True)
+    assert_same_bits(folder / "whole", folder / "parted")
 
 
 def stop_at(recipe: Recipe, folder: Path, step: int) -> None:

@@ -36,6 +36,8 @@ from anyview_recommenders.recipes.xsimgcl import xsimgcl
 from anyview_recommenders.scorer import Scorer
 from anyview_recommenders.source import InteractionSource
 
+from .small_runs import assert_learns_to_rank
+
 LOG = generate(60, 50)
 SMALL: dict[str, Any] = {"dim": 8, "layers": 2, "batch_size": 256, "lr": 0.02, "l2": 0.003, "deviation": 0.2}
 OWN: dict[RecipeFunction, dict[str, Any]] = {
@@ -134,10 +136,7 @@ def test_xsimgcl_learns_to_rank(tmp_path: Path) -> None:
 def test_models_that_learn_their_graphs_learn_to_rank(make: RecipeFunction, options: dict[str, Any], tmp_path: Path) -> None:
     source = open_interactions(generate(150, 100))
     torch.manual_seed(0)
-    recipe = make(source, dim=16, epochs=10, look_every=5, **options)
-    before = recall(source, scorer_of(recipe.embedder.eval(), source.catalogue))
-    anyview.pretrain(recipe, tmp_path / "run")
-    assert recall(source, scorer_of(recipe.embedder.eval(), source.catalogue)) > before + 0.1
+    assert_learns_to_rank(make(source, dim=16, epochs=10, look_every=5, **options), source, tmp_path, k=10)
 
 
 def recall(source: InteractionSource, scorer: Scorer) -> float:

@@ -10,20 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-import anyview
 from anyview.errors import UserError
-from anyview.recipe import Recipe
 from anyview.testing import check_encoder, check_objective, check_stage_rank_exact, tiny_stage
-from anyview.training import pretrain
 from anyview.views.view import View
 from anyview_recommenders.datasets import open_interactions
 from anyview_recommenders.disentangled_convolution import DisentangledConvolution, Intents
-from anyview_recommenders.evaluations import score_part, scorer_of
 from anyview_recommenders.generated import generate
 from anyview_recommenders.recipes.dccf import DCCF, dccf
-from tests.small_runs import assert_same_bits, stop_at
+from tests.small_runs import assert_ends_alike_after_a_stop
 
 from .plain import DIM, ITEMS, USERS, batch_nodes, bpr, half_squares, same, small_batch, small_log, small_triples, step_of
+from .small_runs import assert_learns_to_rank
 
 COUNT = USERS + ITEMS
 NODES = torch.arange(COUNT)
@@ -142,21 +139,9 @@ def test_it_learns_to_rank(tmp_path: Path) -> None:
     source = open_interactions(generate(200, 150))
     torch.manual_seed(0)
     made = dccf(source, dim=16, layers=2, intents=8, l2=1e-3, batch_size=512, lr=0.01, epochs=12)
-
-    def recall() -> float:
-        return score_part(scorer_of(made.embedder.eval(), source.catalogue), source, k=20, part="test")["recall"]
-
-    untrained = recall()
-    anyview.pretrain(made, tmp_path / "run")
-    assert recall() > untrained + 0.1
+    assert_learns_to_rank(made, source, tmp_path)
 
 
 def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path: Path) -> None:
-    def made() -> Recipe:
-        torch.manual_seed(0)
-        return dccf(open_interactions(generate(60, 50)), dim=8, intents=4, epochs=2, batch_size=256, look_every=1)
-
-    pretrain(made(), tmp_path / "whole")
-    stop_at(made(), tmp_path / "parted", 3)
-    pretrain(made(), tmp_path / "parted", resume=True)
-    assert_same_bits(tmp_path / "whole", tmp_path / "parted")
+    options = {"dim": 8, "intents": 4, "epochs": 2, "batch_size": 256, "look_every": 1}
+    assert_ends_alike_after_a_stop(lambda: dccf(open_interactions(generate(60, 50)), **options), tmp_path, step=3)

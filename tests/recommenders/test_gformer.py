@@ -9,14 +9,12 @@ import torch
 
 from anyview.errors import UserError
 from anyview.objectives.objective import Step
-from anyview.recipe import Recipe
 from anyview.testing import check_objective, check_stage_rank_exact, tiny_stage
-from anyview.training import pretrain
 from anyview_recommenders.datasets import open_interactions
 from anyview_recommenders.generated import generate
 from anyview_recommenders.graph_transformer import LoopedGraph, TransformerConvolution, closeness
 from anyview_recommenders.recipes.gformer import GFormer, gformer
-from tests.small_runs import assert_same_bits, stop_at
+from tests.small_runs import assert_ends_alike_after_a_stop
 
 from . import plain
 from .plain import DIM, ITEMS, USERS, same, small_batch, small_log, small_triples, step_of
@@ -146,11 +144,5 @@ def test_two_processes_are_one() -> None:
 def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path: Path) -> None:
     torch.set_default_dtype(torch.float32)
 
-    def made() -> Recipe:
-        torch.manual_seed(0)
-        return gformer(open_interactions(generate(60, 50)), dim=8, epochs=2, batch_size=256, lr=0.02, redraw=2)
-
-    pretrain(made(), tmp_path / "whole")
-    stop_at(made(), tmp_path / "parted", 3)
-    pretrain(made(), tmp_path / "parted", resume=True)
-    assert_same_bits(tmp_path / "whole", tmp_path / "parted")
+    options = {"dim": 8, "epochs": 2, "batch_size": 256, "lr": 0.02, "redraw": 2}
+    assert_ends_alike_after_a_stop(lambda: gformer(open_interactions(generate(60, 50)), **options), tmp_path, step=3)

@@ -11,13 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from anyview.recipe import Recipe
-from anyview.training import pretrain
 from anyview.views.view import View
 from anyview_recommenders.encoders import LightGraphConvolution
 from anyview_recommenders.knowledge import KnowledgeGraph
 from anyview_recommenders.recipes.kgcl import KGCL, RelationalAttention, chances, kgcl, translation_loss
-from tests.small_runs import assert_same_bits, stop_at
+from tests.small_runs import assert_ends_alike_after_a_stop
 
 from .plain import DIM, ITEMS, USERS, batch_nodes, bpr, half_squares, info_nce, same, small_log
 from .plain_knowledge import ENTITIES, NODES, attention, each, small_source, step_without_dropout, unit
@@ -119,11 +117,4 @@ def test_translation_is_the_formula_and_chances_of_equal_items_are_equal() -> No
 
 
 def test_kgcl_that_was_stopped_ends_in_the_same_bits(tmp_path: Path) -> None:
-    def made() -> Recipe:
-        torch.manual_seed(0)
-        return kgcl(small_source(60, 50), dim=8, epochs=2, batch_size=128, look_every=1)
-
-    pretrain(made(), tmp_path / "whole")
-    stop_at(made(), tmp_path / "parted", 3)
-    pretrain(made(), tmp_path / "parted", resume=True)
-    assert_same_bits(tmp_path / "whole", tmp_path / "parted")
+    assert_ends_alike_after_a_stop(lambda: kgcl(small_source(60, 50), dim=8, epochs=2, batch_size=128, look_every=1), tmp_path, step=3)

@@ -17,8 +17,9 @@ from anyview.recipe import Recipe
 from anyview.testing import check_encoder, check_objective, check_stage_rank_exact, tiny_stage
 from anyview.views.draws import Draws
 from anyview.views.view import View
+from anyview_recommenders.dropout import dropping, message_dropout
 from anyview_recommenders.evaluations import score_part, scorer_of
-from anyview_recommenders.knowledge_convolution import KnowledgeTriples, dropping, message_dropout
+from anyview_recommenders.knowledge_convolution import KnowledgeTriples
 from anyview_recommenders.recipes.kgcl import KGCL, kgcl
 from anyview_recommenders.recipes.kgin import KGIN, IntentConvolution, kgin
 from anyview_recommenders.recipes.kgrec import KGRec, kgrec

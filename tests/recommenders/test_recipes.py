@@ -16,9 +16,7 @@ from anyview.__main__ import main
 from anyview.data.source import Batch
 from anyview.errors import UserError
 from anyview.objectives.objective import Step
-from anyview.recipe import Recipe
 from anyview.testing import check_encoder, check_objective, check_stage_rank_exact, check_view_maker, tiny_stage
-from anyview.training import pretrain
 from anyview.views.draws import Draws
 from anyview.views.view import View
 from anyview_recommenders.datasets import open_interactions
@@ -30,7 +28,7 @@ from anyview_recommenders.objectives import BPR
 from anyview_recommenders.recipes.lightgcn import lightgcn
 from anyview_recommenders.recommender import Recommender
 from anyview_recommenders.views import Triples
-from tests.small_runs import assert_same_bits, stop_at
+from tests.small_runs import assert_ends_alike_after_a_stop
 
 LOG = generate(60, 50)
 MATRIX = LOG.matrix()
@@ -153,14 +151,7 @@ def test_without_a_validation_part_all_epochs_are_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step", [3, 7])
 def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path: Path, step: int) -> None:
-    def made() -> Recipe:
-        torch.manual_seed(0)
-        return lightgcn(open_interactions(LOG), **{**QUICK, "look_every": 1})
-
-    pretrain(made(), tmp_path / "whole")
-    stop_at(made(), tmp_path / "parted", step)
-    pretrain(made(), tmp_path / "parted", resume=True)
-    assert_same_bits(tmp_path / "whole", tmp_path / "parted")
+    assert_ends_alike_after_a_stop(lambda: lightgcn(open_interactions(LOG), **{**QUICK, "look_every": 1}), tmp_path, step=step)
 
 
 def strange_log(path: Path) -> Path:

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 import anyview
-from anyview.recipe import Recipe, RecipeFunction
-from anyview.training import pretrain
+from anyview.recipe import RecipeFunction
 from anyview_recommenders.datasets import open_interactions
 from anyview_recommenders.evaluations import markov_of, score_part, scorer_of
 from anyview_recommenders.generated_walks import walk
@@ -19,7 +18,7 @@ from anyview_recommenders.recipes.duorec import duorec
 from anyview_recommenders.recipes.sasrec import sasrec
 from anyview_recommenders.recommender import Recommender
 from anyview_recommenders.sequence_source import SequenceSource
-from tests.small_runs import assert_same_bits, stop_at
+from tests.small_runs import assert_ends_alike_after_a_stop
 
 RECIPES = [sasrec, bert4rec, cl4srec, duorec]
 WALKS = walk(300, 40, interests=4)
@@ -65,14 +64,7 @@ def test_markov_stands_beside_and_the_validation_part_is_not_read_when_it_is_ran
 
 
 def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path: Path) -> None:
-    def made() -> Recipe:
-        torch.manual_seed(0)
-        return duorec(log(), **SMALL, epochs=2, look_every=1)
-
-    pretrain(made(), tmp_path / "whole")
-    stop_at(made(), tmp_path / "parted", 3)
-    pretrain(made(), tmp_path / "parted", resume=True)
-    assert_same_bits(tmp_path / "whole", tmp_path / "parted")
+    assert_ends_alike_after_a_stop(lambda: duorec(log(), **SMALL, epochs=2, look_every=1), tmp_path, step=3)
 
 
 def test_a_contrast_of_weight_zero_leaves_sasrec(tmp_path: Path) -> None:

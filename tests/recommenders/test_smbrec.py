@@ -14,9 +14,7 @@ from torch import Tensor
 
 import anyview
 from anyview.errors import UserError
-from anyview.recipe import Recipe
 from anyview.testing import check_encoder, check_objective, check_stage_rank_exact, tiny_stage
-from anyview.training import pretrain
 from anyview.views.view import View
 from anyview_recommenders.behaviours import of_behaviour
 from anyview_recommenders.datasets import open_interactions
@@ -26,7 +24,7 @@ from anyview_recommenders.generated_social import generate_behaviours
 from anyview_recommenders.recipes.smbrec import BehaviourConvolutions, SMBRec, similar_users, smbrec, star_contrast
 from anyview_recommenders.recommender import Recommender
 from anyview_recommenders.source import InteractionSource
-from tests.small_runs import assert_same_bits, stop_at
+from tests.small_runs import assert_ends_alike_after_a_stop
 
 from .plain import DIM, ITEMS, USERS, batch_nodes, bpr, half_squares, small_batch, small_log, small_triples, step_of
 
@@ -183,14 +181,7 @@ def test_it_learns_and_recommends_without_its_data(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path: Path) -> None:
-    def made() -> Recipe:
-        torch.manual_seed(0)
-        return smbrec(shop(60, 50), dim=8, epochs=2, batch_size=32, look_every=1)
-
-    pretrain(made(), tmp_path / "whole")
-    stop_at(made(), tmp_path / "parted", 4)
-    pretrain(made(), tmp_path / "parted", resume=True)
-    assert_same_bits(tmp_path / "whole", tmp_path / "parted")
+    assert_ends_alike_after_a_stop(lambda: smbrec(shop(60, 50), dim=8, epochs=2, batch_size=32, look_every=1), tmp_path, step=4)
 
 
 def test_data_whose_behaviours_are_not_told_apart_is_refused() -> None:

@@ -18,9 +18,7 @@ from torch import Tensor
 import anyview
 from anyview.data.source import Outline
 from anyview.errors import UserError
-from anyview.recipe import Recipe
 from anyview.testing import check_encoder, check_objective, check_stage_rank_exact, tiny_stage
-from anyview.training import pretrain
 from anyview.views.draws import Draws
 from anyview.views.view import View
 from anyview_recommenders.beside import behaviours_of, trust_of
@@ -36,7 +34,7 @@ from anyview_recommenders.recipes.mhcn import MHCN, MultiChannelConvolution, mhc
 from anyview_recommenders.recommender import Recommender
 from anyview_recommenders.source import InteractionSource
 from anyview_recommenders.sparse_product import SparseMatrix, row_normalised
-from tests.small_runs import assert_same_bits, stop_at
+from tests.small_runs import assert_ends_alike_after_a_stop
 
 from .plain import DIM, ITEMS, USERS, batch_nodes, bpr, half_squares, same, small_batch, small_log, small_triples, step_of
 
@@ -221,14 +219,7 @@ def test_mhcn_learns_and_recommends_without_its_data(tmp_path: Path) -> None:
 
 
 def test_mhcn_that_was_stopped_ends_in_the_same_bits(tmp_path: Path) -> None:
-    def made() -> Recipe:
-        torch.manual_seed(0)
-        return mhcn(social_log(60, 50), dim=8, epochs=2, batch_size=64, look_every=1)
-
-    pretrain(made(), tmp_path / "whole")
-    stop_at(made(), tmp_path / "parted", 9)
-    pretrain(made(), tmp_path / "parted", resume=True)
-    assert_same_bits(tmp_path / "whole", tmp_path / "parted")
+    assert_ends_alike_after_a_stop(lambda: mhcn(social_log(60, 50), dim=8, epochs=2, batch_size=64, look_every=1), tmp_path, step=9)
 
 
 LOG = Interactions.from_ids([1, 1, 2, 2, 3, 3] * 2, [5, 6, 5, 7, 6, 7, 8, 9, 9, 8, 8, 5])

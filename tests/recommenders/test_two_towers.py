@@ -17,9 +17,8 @@ import anyview
 from anyview.data.source import Batch
 from anyview.errors import UserError
 from anyview.objectives.barlow_twins import BarlowTwins
-from anyview.recipe import Recipe, Task
+from anyview.recipe import Task
 from anyview.testing import check_encoder, check_objective, check_stage_rank_exact, check_view_maker, tiny_stage
-from anyview.training import pretrain
 from anyview.views.draws import Draws
 from anyview.views.view import View
 from anyview_recommenders.datasets import open_interactions
@@ -37,7 +36,7 @@ from anyview_recommenders.recipes.two_towers import InBatchSoftmax, two_towers
 from anyview_recommenders.recommender import Recommender
 from anyview_recommenders.source import InteractionSource
 from anyview_recommenders.towers import TwoTowers
-from tests.small_runs import assert_same_bits, stop_at
+from tests.small_runs import assert_ends_alike_after_a_stop
 
 SMALL = {"dim": 8, "hidden": 16, "width": 4}
 QUICK = {**SMALL, "epochs": 2, "batch_size": 128, "lr": 0.01}
@@ -355,14 +354,7 @@ def test_any_objective_takes_the_place_of_the_contrast() -> None:
 
 
 def test_a_killed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
-    def made() -> Recipe:
-        torch.manual_seed(0)
-        return two_towers(source(), **QUICK, sparse=True, look_every=1)
-
-    pretrain(made(), tmp_path / "whole")
-    stop_at(made(), tmp_path / "parted", 3)
-    pretrain(made(), tmp_path / "parted", resume=True)
-    assert_same_bits(tmp_path / "whole", tmp_path / "parted")
+    assert_ends_alike_after_a_stop(lambda: two_towers(source(), **QUICK, sparse=True, look_every=1), tmp_path, step=3)
 
 
 def test_a_run_lists_items_that_nobody_has_used_and_needs_no_data(tmp_path: Path) -> None:

@@ -73,8 +73,16 @@ class Draws:
 
     def shared_gumbel(self, *shape: int) -> Tensor:
         """Gumbel noise that all samples and ranks share: the largest of logits with it is drawn by their softmax."""
-        exponential = -self.shared_uniform(*shape).clamp(min=1e-12).log()
-        return -exponential.clamp(min=1e-12).log()
+        return gumbel(self.shared_uniform(*shape))
 
     def _own(self, numbers: Tensor) -> Tensor:
         return numbers[self.start : self.start + self.rows]
+
+
+def gumbel(numbers: Tensor) -> Tensor:
+    """Gumbel noise from uniform numbers in [0, 1), of their shape; finite where a number is 0.
+
+    >>> gumbel(torch.tensor([0.0, 0.5])).isfinite().tolist()
+    [True, True]
+    """
+    return -(-numbers.clamp(min=1e-12).log()).clamp(min=1e-12).log()

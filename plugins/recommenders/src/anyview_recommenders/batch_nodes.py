@@ -73,12 +73,7 @@ def drawn(nodes: Tensor, at_most: int | None, step: Step, number: int = 0) -> Te
 def parts(encoding: Encoding, lengths: Sequence[int]) -> list[Encoding]:
     """An encoding of nodes and its layers, cut into consecutive parts of these lengths."""
     rows = encoding.rows.split(list(lengths))
-    if isinstance(encoding.layers, SelectedLayers):
-        of_parts: Sequence[Sequence[Tensor]] = encoding.layers.split(lengths)
-    else:
-        cut = [layer.split(list(lengths)) for layer in encoding.layers or []]
-        of_parts = [[layer[number] for layer in cut] for number in range(len(rows))]
-    return [replace(encoding, rows=own, layers=layers) for own, layers in zip(rows, of_parts, strict=True)]
+    return [replace(encoding, rows=own, layers=layers) for own, layers in zip(rows, _selected(encoding).split(lengths), strict=True)]
 
 
 def all_nodes(step: Step, **shown: Any) -> Encoding:
@@ -90,8 +85,11 @@ def all_nodes(step: Step, **shown: Any) -> Encoding:
 
 def select(encoding: Encoding, nodes: Tensor) -> Encoding:
     """The encoding of some nodes (M,), from that of all."""
+    return replace(encoding, rows=encoding.rows.index_select(0, nodes), layers=_selected(encoding).select(nodes))
+
+
+def _selected(encoding: Encoding) -> SelectedLayers:
+    """An encoding's layers; those that are rows of its nodes already are all selected."""
     if isinstance(encoding.layers, SelectedLayers):
-        layers: Sequence[Tensor] = encoding.layers.select(nodes)
-    else:
-        layers = [layer.index_select(0, nodes) for layer in encoding.layers or []]
-    return replace(encoding, rows=encoding.rows.index_select(0, nodes), layers=layers)
+        return encoding.layers
+    return SelectedLayers(encoding.layers or [], torch.arange(len(encoding.rows), device=encoding.rows.device))

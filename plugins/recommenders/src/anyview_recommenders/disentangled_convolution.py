@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from anyview.encoders.encoder import Encoding
 from anyview.errors import UserError
 from anyview.views.view import View
-from anyview_recommenders.encoders import LightGraphConvolution
+from anyview_recommenders.encoders import LightGraphConvolution, SelectedLayers
 from anyview_recommenders.graph_convolution import propagate
 from anyview_recommenders.sparse_product import SparsePattern
 
@@ -69,22 +69,22 @@ class DisentangledConvolution(LightGraphConvolution):
             made = self.layer(outputs[-1])
             gathered += made
             outputs.append(torch.stack([outputs[-1], *made]).sum(0))
-        seen = [layer.index_select(0, nodes) for layer in gathered] if self.training else None
+        seen = SelectedLayers(gathered, nodes) if self.training else None
         return Encoding(self.pooled(outputs).index_select(0, nodes), layers=seen)
 
     def layer(self, rows: Tensor) -> list[Tensor]:
         """What a layer makes of rows (N, D): along interactions, of intents, and along interactions as each of these says, (N, D)."""
-        users, items = rows.split([self.users, self.items])
+        users, items = self.sides(rows)
         near, meant = propagate(self.adjacency, rows), torch.cat([self.of_users(users), self.of_items(items)])
         return [near, meant, *(self.alike(found, rows) for found in (near, meant))]
 
     def alike(self, found: Tensor, rows: Tensor) -> Tensor:
         """What nodes gather of rows (N, D) along interactions, in shares by (cosine + 1) / 2 of their ends in `found` (N, D)."""
-        pattern, sizes = self.pattern, [self.users, self.items]
-        users, items = normalize(found).split(sizes)
+        pattern = self.pattern
+        users, items = self.sides(normalize(found))
         weights = (pattern.products(users, items) + 1) / 2
-        of_users = weights.new_zeros(self.users).index_add(0, pattern.rows, weights).clamp(min=GUARD)
+        of_users = pattern.sums(weights).clamp(min=GUARD)
         of_items = weights.new_zeros(self.items).index_add(0, pattern.columns, weights).clamp(min=GUARD)
-        from_users, from_items = rows.split(sizes)
+        from_users, from_items = self.sides(rows)
         to_users = pattern(weights / of_users.index_select(0, pattern.rows), from_items)
         return torch.cat([to_users, pattern.back(weights / of_items.index_select(0, pattern.columns), from_users)])

@@ -88,6 +88,10 @@ class LightGraphConvolution(Encoder):
         layers = convolve(view.data.get("adjacency", self.adjacency), self.embedding, self.depth, move)
         return Encoding(self.pooled(layers).index_select(0, nodes), layers=SelectedLayers(layers, nodes) if self.training else None)
 
+    def sides(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """The rows of users (U, D) and of items (I, D), of those of all nodes (N, D)."""
+        return rows.split([self.users, self.items])
+
     def after_layer(self, view: View) -> Callable[[Tensor], Tensor] | None:
         """What is done to the rows (N, D) of each layer before the next reads them; nothing here."""
         return None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from anyview.encoders.encoder import Encoding
 from anyview.errors import UserError
 from anyview.views.view import View
-from anyview_recommenders.encoders import LightGraphConvolution, Pool
+from anyview_recommenders.encoders import LightGraphConvolution, Pool, SelectedLayers
 from anyview_recommenders.graph_convolution import convolve
 from anyview_recommenders.masked_graph import both_ways
 from anyview_recommenders.sparse_product import SparsePattern
@@ -79,5 +79,5 @@ class AttentiveGraphConvolution(LightGraphConvolution):
         nodes = view.data["nodes"]
         layers = convolve(view.data.get("adjacency", self.adjacency), self.embedding, self.depth)
         layers.append(self.attend(view.data.get("pairs", self.pairs), layers[-1]))
-        seen = [layer.index_select(0, nodes) for layer in layers] if self.training else None
+        seen = SelectedLayers(layers, nodes) if self.training else None
         return Encoding(self.pooled(layers).index_select(0, nodes), layers=seen)

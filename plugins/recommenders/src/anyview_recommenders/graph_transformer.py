@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from anyview.encoders.encoder import Encoder, Encoding
 from anyview.views.view import View
+from anyview_recommenders.encoders import SelectedLayers
 from anyview_recommenders.graph_attention import GraphAttention
 from anyview_recommenders.sparse_product import SparsePattern
 
@@ -107,7 +108,7 @@ class TransformerConvolution(Encoder):
             layers.append(view.data["position"](layers[-1]))
         layers.append(self.attend(view.data.get("decoder", self.whole).pattern, layers[-1]))
         rows = functools.reduce(operator.add, layers).index_select(0, nodes)
-        return Encoding(rows, layers=[layer.index_select(0, nodes) for layer in layers] if self.training else None)
+        return Encoding(rows, layers=SelectedLayers(layers, nodes) if self.training else None)
 
     def beside(self, graph: LoopedGraph, layers: list[Tensor]) -> Tensor:
         """Rows (N, D) by another graph: embeddings, a share of attention to them, and its product with each of some layers (N, D)."""

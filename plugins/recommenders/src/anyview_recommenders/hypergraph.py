@@ -15,9 +15,9 @@ from torch.nn.functional import leaky_relu
 from anyview.encoders.encoder import Encoding
 from anyview.errors import UserError
 from anyview.views.view import View
-from anyview_recommenders.encoders import LightGraphConvolution
+from anyview_recommenders.dropout import message_dropout, seeded
+from anyview_recommenders.encoders import LightGraphConvolution, SelectedLayers
 from anyview_recommenders.graph_convolution import check_rate, edge_dropout, propagate
-from anyview_recommenders.knowledge_convolution import message_dropout, seeded
 
 START = 0.01
 """How long what nodes gather through hyperedges is at first, over what they started from."""
@@ -94,7 +94,7 @@ class HypergraphConvolution(LightGraphConvolution):
             near, far = self.near(outputs[-1], generator), self.far(membership, outputs[-1], generator)
             outputs.append(near + far)
             gathered += [near, far]
-        seen = [layer.index_select(0, nodes) for layer in gathered] if self.training else None
+        seen = SelectedLayers(gathered, nodes) if self.training else None
         return Encoding(self.pooled(outputs).index_select(0, nodes), layers=seen)
 
     def near(self, rows: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -108,10 +108,6 @@ class HypergraphConvolution(LightGraphConvolution):
         for part, own, side in zip(self._hyperedges, membership, self.sides(rows), strict=True):
             found.append(part.spread(message_dropout(own, self.dropout, generator), side))
         return torch.cat(found)
-
-    def sides(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """The rows of users (U, D) and of items (I, D), of those of all nodes (N, D)."""
-        return rows.split([self.users, self.items])
 
     @property
     def _hyperedges(self) -> tuple[Hyperedges, Hyperedges]:

@@ -6,8 +6,6 @@ messages along them, and attention to them, are sparse products, and nothing is 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from scipy import sparse
@@ -16,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from anyview.encoders.encoder import Encoder, Encoding
-from anyview.views.draws import Draws, derive_seed
 from anyview.views.view import View
+from anyview_recommenders.dropout import message_dropout, seeded
 from anyview_recommenders.graph_convolution import check_rate
 from anyview_recommenders.knowledge import KnowledgeGraph
 from anyview_recommenders.sparse_product import SparsePattern
@@ -129,25 +127,3 @@ class KnowledgeConvolution(Encoder):
     def of_users(self, users: Tensor, gathered: Tensor) -> Tensor:
         """Users' next rows (U, D), from their rows and the mean of their items (U, D); here the latter."""
         return gathered
-
-
-def message_dropout(rows: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
-    """Rows (N, D), of which a random share `rate` of the numbers is 0 and the rest larger by 1 / (1 - rate); all stay without a generator.
-
-    >>> message_dropout(torch.ones(1, 2), 0.5, None).tolist()
-    [[1.0, 1.0]]
-    """
-    if generator is None or not rate:
-        return rows
-    keep = torch.rand(rows.shape, generator=generator, device=rows.device) >= rate
-    return rows * keep / (1 - rate)
-
-
-def seeded(view: View, device: torch.device) -> torch.Generator | None:
-    """The generator of a view's dropout; None where it has no seed."""
-    return torch.Generator(device).manual_seed(view.data["seed"]) if "seed" in view.data else None
-
-
-def dropping(draws: Draws, number: int = 0) -> dict[str, Any]:
-    """What a view's data needs for dropout, equal on all ranks; views of one step take different numbers."""
-    return {"seed": derive_seed(draws.generator.initial_seed(), "dropout", number)}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from anyview.views.draws import gumbel
 from anyview_recommenders.graph_transformer import LoopedGraph, loops
 
 NEW = 0.01
@@ -81,7 +82,7 @@ def without_return(logits: Tensor, count: int, generator: torch.Generator) -> Te
     [1]
     """
     numbers = torch.rand(len(logits), generator=generator, dtype=logits.dtype, device=logits.device)
-    return (logits - (-numbers.clamp(min=1e-12).log()).clamp(min=1e-12).log()).topk(count).indices
+    return (logits + gumbel(numbers)).topk(count).indices
 
 
 def _some(values: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -68,7 +68,7 @@ class AutoCF(Objective):
             terms["relatedness"] = -scores.mean()
         graph = self.graph(encoder)
         rows = all_nodes(step, adjacency=graph.shown, pairs=graph.pairs).rows
-        of_users, of_items = rows.split([encoder.users, encoder.items])
+        of_users, of_items = encoder.sides(rows)
         users, items, _ = gathered_nodes(step.set.role("triples")[0].data["nodes"])
         terms["prediction"] = product_contrast(rows.index_select(0, users), of_items, items - encoder.users)
         spread = [log_partition(rows.index_select(0, own.unique()), side) for own, side in ((users, of_users), (items, of_items))]

@@ -17,8 +17,8 @@ from anyview.recipe import Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import all_nodes, select, unique_nodes
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
+from anyview_recommenders.dropout import dropping
 from anyview_recommenders.hypergraph import HypergraphConvolution
-from anyview_recommenders.knowledge_convolution import dropping
 from anyview_recommenders.losses import contrast_among
 from anyview_recommenders.objectives import BPR, ranked
 from anyview_recommenders.training import trained

@@ -28,10 +28,11 @@ from anyview_recommenders.batch_nodes import all_nodes, unique_nodes
 from anyview_recommenders.beside import knowledge_of
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
+from anyview_recommenders.dropout import dropping, message_dropout, seeded
 from anyview_recommenders.encoders import LightGraphConvolution
 from anyview_recommenders.graph_convolution import Adjacency, check_rate, convolve, keep_interactions
 from anyview_recommenders.knowledge import KnowledgeGraph
-from anyview_recommenders.knowledge_convolution import KnowledgeTriples, dropping, message_dropout, seeded
+from anyview_recommenders.knowledge_convolution import KnowledgeTriples
 from anyview_recommenders.losses import contrast_among
 from anyview_recommenders.objectives import BPR, ranked
 from anyview_recommenders.training import trained

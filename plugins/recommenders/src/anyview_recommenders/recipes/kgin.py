@@ -19,9 +19,10 @@ from anyview.views.view import View
 from anyview_recommenders.beside import knowledge_of
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
+from anyview_recommenders.dropout import dropping
 from anyview_recommenders.graph_convolution import check_rate
 from anyview_recommenders.knowledge import KnowledgeGraph
-from anyview_recommenders.knowledge_convolution import KnowledgeConvolution, dropping
+from anyview_recommenders.knowledge_convolution import KnowledgeConvolution
 from anyview_recommenders.objectives import BPR, ranked
 from anyview_recommenders.training import trained
 from anyview_recommenders.views import Triples

@@ -26,9 +26,10 @@ from anyview_recommenders.batch_nodes import parts, unique_nodes
 from anyview_recommenders.beside import knowledge_of
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
+from anyview_recommenders.dropout import dropping, message_dropout, seeded
 from anyview_recommenders.graph_convolution import check_rate
 from anyview_recommenders.knowledge import KnowledgeGraph
-from anyview_recommenders.knowledge_convolution import KnowledgeConvolution, KnowledgeTriples, dropping, message_dropout, seeded
+from anyview_recommenders.knowledge_convolution import KnowledgeConvolution, KnowledgeTriples
 from anyview_recommenders.losses import node_contrast
 from anyview_recommenders.objectives import BPR, ranked
 from anyview_recommenders.training import trained

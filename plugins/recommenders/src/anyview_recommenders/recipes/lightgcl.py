@@ -81,8 +81,7 @@ class LightGCL(Objective):
         self.low_rank = self.low_rank or LowRank.of(encoder.adjacency, self.rank)
         whole, nodes = all_nodes(step), step.set.role("triples")[0].data["nodes"]
         terms = ranked(select(whole, nodes), self.l2)
-        sizes = [encoder.users, encoder.items]
-        shown, seen = self.spread(whole).split(sizes), whole.rows.split(sizes)
+        shown, seen = encoder.sides(self.spread(whole)), encoder.sides(whole.rows)
         users, items = unique_nodes(nodes)
         found = []
         for view, graph, own in zip(shown, seen, (users, items - encoder.users), strict=True):

@@ -73,7 +73,7 @@ class NCL(Objective):
             return
         encoder = next(look()).encoder
         assert isinstance(encoder, LightGraphConvolution)
-        for side, rows in zip(("users", "items"), encoder.embedding.split([encoder.users, encoder.items]), strict=True):
+        for side, rows in zip(("users", "items"), encoder.sides(encoder.embedding), strict=True):
             self._cluster(side, rows)
         self.clustered.fill_(1.0)
 
@@ -93,8 +93,8 @@ class NCL(Objective):
         whole, nodes = all_nodes(step), step.set.role("triples")[0].data["nodes"]
         terms = ranked(select(whole, nodes), self.l2)
         users, items = unique_nodes(nodes)
-        layers, sizes = whole.layers or [], [encoder.users, encoder.items]
-        near, own = layers[2 * self.hops].split(sizes), layers[0].split(sizes)
+        layers = whole.layers or []
+        near, own = encoder.sides(layers[2 * self.hops]), encoder.sides(layers[0])
         batch = (users, items - encoder.users)
         neighbours = [contrast_among(a[at], b, at, self.temperature) for a, b, at in zip(near, own, batch, strict=True)]
         likes = [self._like(side, rows[at], at) for side, rows, at in zip(("users", "items"), own, batch, strict=True)]
