@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -87,51 +87,60 @@ def wide(device: torch.device) -> torch.dtype:
 
 EXACT = {"highest", "ieee", "none"}
 """What torch calls the precision of a float32 product that is one; "none" where nobody has set any."""
+ONE_SWITCH = not hasattr(torch.backends.cuda.matmul, "fp32_precision")
+"""Whether one word says it for all devices: torch before 2.9."""
+UNCHANGED = nullcontext()
 
 
 def products_are_full(device: torch.device) -> bool:
-    """Whether float32 matrices are multiplied as float32 as things stand: no autocast, and no precision set below that.
+    """Whether float32 matrices are multiplied as float32 on a device as things stand: no autocast, and no precision set below that.
 
     >>> products_are_full(torch.device("cpu"))
     True
     """
-    return not torch.is_autocast_enabled(device.type) and set(_matmul_precision()) <= EXACT
+    return not torch.is_autocast_enabled(device.type) and EXACT.issuperset(_matmul_precision(device))
 
 
-@contextmanager
-def full_products(device: torch.device) -> Iterator[None]:
-    """Within it float32 matrices are multiplied as float32: no autocast, no TensorFloat32, no bfloat16; after it everything is as before.
+def full_products(device: torch.device) -> AbstractContextManager[None]:
+    """Within it a device multiplies float32 matrices as float32: no autocast, no TensorFloat32, no bfloat16; then all is as before.
 
     >>> with torch.autocast("cpu", dtype=torch.bfloat16), full_products(torch.device("cpu")):
     ...     (torch.eye(2) @ torch.eye(2)).dtype
     torch.float32
     """
-    if products_are_full(device):
-        yield
-        return
-    before = _matmul_precision()
-    _set_matmul_precision(("highest",) if len(before) == 1 else ("ieee", "ieee"))
+    return UNCHANGED if products_are_full(device) else _made_full(device)
+
+
+@contextmanager
+def _made_full(device: torch.device) -> Iterator[None]:
+    before = _matmul_precision(device)
+    _set_matmul_precision(device, ["highest" if ONE_SWITCH else "ieee"] * len(before))
     try:
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        _set_matmul_precision(before)
+        _set_matmul_precision(device, before)
 
 
-def _matmul_precision() -> tuple[str, ...]:
-    """How float32 matrices are multiplied: on CUDA and by oneDNN, or in one word where torch (before 2.9) has one switch for both."""
-    backends: Any = torch.backends
-    if not hasattr(backends.cuda.matmul, "fp32_precision"):
-        return (torch.get_float32_matmul_precision(),)
-    return backends.cuda.matmul.fp32_precision, backends.mkldnn.matmul.fp32_precision
+def _matmul_precision(device: torch.device) -> list[str]:
+    """How a device multiplies float32 matrices, in the words of torch's switches."""
+    if ONE_SWITCH:
+        return [torch.get_float32_matmul_precision()]
+    return [matmul.fp32_precision for matmul in _switches(device)]
 
 
-def _set_matmul_precision(precision: tuple[str, ...]) -> None:
-    backends: Any = torch.backends
-    if len(precision) == 1:
+def _set_matmul_precision(device: torch.device, precision: Sequence[str]) -> None:
+    if ONE_SWITCH:
         torch.set_float32_matmul_precision(precision[0])
-    else:
-        backends.cuda.matmul.fp32_precision, backends.mkldnn.matmul.fp32_precision = precision
+        return
+    for matmul, word in zip(_switches(device), precision, strict=True):
+        matmul.fp32_precision = word
+
+
+def _switches(device: torch.device) -> tuple[Any, ...]:
+    """oneDNN's for a CPU, CUDA's for its own; both for any other device, whose libraries we do not know."""
+    cpu, cuda = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul
+    return {"cpu": (cpu,), "cuda": (cuda,)}.get(device.type, (cpu, cuda))
 
 
 class _Gram(torch.autograd.Function):

@@ -73,9 +73,7 @@ def cross_entropy(targets: Tensor, logits: Tensor, temperature: float = 1.0) -> 
     >>> cross_entropy(torch.full((2, 4), 0.25), torch.zeros(2, 4)).exp()
     tensor([4., 4.])
     """
-    logits = full(logits)
-    losses: Tensor = _CrossEntropy.apply(targets.detach().to(logits), logits, temperature)
-    return losses
+    return _cross_entropies([targets], [logits], temperature)
 
 
 def swapped_cross_entropy(targets: Sequence[Tensor], logits: Sequence[Tensor], temperature: float = 1.0) -> Tensor:
@@ -93,38 +91,53 @@ def swapped_cross_entropy(targets: Sequence[Tensor], logits: Sequence[Tensor], t
     if pairs == 0:
         raise ValueError(f"views are compared with each other, and there are {len(logits)}, {len(targets)} of them with targets")
     every = _sum(targets) if len(logits) > len(targets) else None
-    terms = []
+    wanted, rows = [], []
     for seen, row in enumerate(logits):
         others = [target for guessed, target in enumerate(targets) if guessed != seen]
-        wanted = every if seen >= len(targets) else _sum(others) if others else None
-        if wanted is not None:
-            terms.append(cross_entropy(wanted, row, temperature))
-    return _sum(terms) / pairs
+        target = every if seen >= len(targets) else _sum(others) if others else None
+        if target is not None:
+            wanted.append(target)
+            rows.append(row)
+    return _cross_entropies(wanted, rows, temperature, pairs)
 
 
 def _sum(parts: Sequence[Tensor]) -> Tensor:
     return sum(parts[1:], parts[0])
 
 
-class _CrossEntropy(torch.autograd.Function):
+def _cross_entropies(targets: Sequence[Tensor], logits: Sequence[Tensor], temperature: float, divisor: int = 1) -> Tensor:
+    """The sum over pairs of targets and logits, divided by a number, for each row, (M,)."""
+    rows = [full(row) for row in logits]
+    wanted = [target.detach().to(row) for target, row in zip(targets, rows, strict=True)]
+    losses: Tensor = _CrossEntropies.apply(wanted, temperature, divisor, *rows)
+    return losses
+
+
+class _CrossEntropies(torch.autograd.Function):
     """Autograd's own form with half of its matrices (M, K): both softmax kernels read a row before they write it, so each may overwrite
-    what it is given, and the temperature divides M numbers of the gradient in place of M·K.
+    what it is given, and temperature and divisor scale M numbers of the gradient in place of M·K. All pairs are one node of autograd,
+    because on small matrices the nodes cost as much as the numbers.
     """
 
     @staticmethod
-    def forward(ctx: Any, targets: Tensor, logits: Tensor, temperature: float) -> Tensor:
-        logs = logits / temperature
-        torch.ops.aten._log_softmax.out(logs, 1, False, out=logs)
-        ctx.save_for_backward(targets, logs)
-        ctx.temperature = temperature
-        return (targets * logs).sum(1).neg_()
+    def forward(ctx: Any, targets: Sequence[Tensor], temperature: float, divisor: int, *logits: Tensor) -> Tensor:
+        logs = [row / temperature for row in logits]
+        for row in logs:
+            torch.ops.aten._log_softmax.out(row, 1, False, out=row)
+        ctx.save_for_backward(*targets, *logs)
+        ctx.scale = temperature * divisor
+        return _sum([(target * row).sum(1) for target, row in zip(targets, logs, strict=True)]).div_(-divisor)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
-        targets, logs = ctx.saved_tensors
-        slopes = targets * (gradients[0] / -ctx.temperature)[:, None]
-        return None, torch.ops.aten._log_softmax_backward_data.out(slopes, logs, 1, logs.dtype, out=slopes), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        scale = (gradients[0] / -ctx.scale)[:, None]
+        found: list[Tensor] = []
+        for target, logs in zip(saved[: len(saved) // 2], saved[len(saved) // 2 :], strict=True):
+            slopes = target * scale
+            found.append(torch.ops.aten._log_softmax_backward_data.out(slopes, logs, 1, logs.dtype, out=slopes))
+        return None, None, None, *found
 
 
 def phase(step: Step, epochs: float) -> float:
