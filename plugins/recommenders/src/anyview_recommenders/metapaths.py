@@ -7,12 +7,13 @@ drawn most. Nothing of the size of all pairs is made, which for categories would
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse import csr_array, csr_matrix
 
-Matrix = csr_matrix | csr_array
+Matrix: TypeAlias = csr_matrix | csr_array
 
 
 def walked(path: Sequence[Matrix], neighbours: int, random: np.random.Generator) -> csr_array:

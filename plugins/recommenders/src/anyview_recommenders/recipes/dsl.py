@@ -211,7 +211,7 @@ def dsl(
     """
     source = open_interactions(data, **{"trust": "own", **(reading or {})})
     catalogue, trust = Catalogue.of(source), trust_of(source)
-    sizes = {"layers": layers, "social_layers": social_layers, "deviation": deviation}
+    sizes: dict[str, Any] = {"layers": layers, "social_layers": social_layers, "deviation": deviation}
     network = SocialGraphConvolution(trust, catalogue.train, dim, pool=pool, **sizes)
     objective = DSL(dim, trust, trust_weight=trust_weight, weight=weight, dropout=dropout, l2=l2)
     return trained(source, network, [Task(Triples(catalogue.train), objective)], epochs, batch_size, lr, look_every, patience)

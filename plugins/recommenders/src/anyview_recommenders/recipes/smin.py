@@ -175,11 +175,11 @@ class SMIN(BPR):
         shuffled = rows.index_select(0, step.draws.permutation(len(rows)))
         true, false = (self.activation(self.spread(seen)) for seen in (rows, shuffled))
         batch = torch.cat(gathered_nodes(nodes)).unique()
-        seen = [part.index_select(0, batch) for part in (true, false)]
-        around = torch.sigmoid(self.near(self.near(rows)))
-        found = softplus(-self.links.products(true, true)).neg().exp()
-        terms["around"] = self.weight * told_apart(*seen, around.index_select(0, batch))
-        terms["own"] = self.own_weight * (told_apart(*seen, rows.index_select(0, batch)) + (1 - found).square().mean())
+        right, wrong, own = (part.index_select(0, batch) for part in (true, false, rows))
+        around = torch.sigmoid(self.near(self.near(rows))).index_select(0, batch)
+        found = torch.sigmoid(self.links.products(true, true))
+        terms["around"] = self.weight * told_apart(right, wrong, around)
+        terms["own"] = self.own_weight * (told_apart(right, wrong, own) + (1 - found).square().mean())
         return terms
 
     def collapse_line(self, rows: int) -> float | None:
@@ -187,8 +187,8 @@ class SMIN(BPR):
 
 
 PRESETS = {
-    "generated-social": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
-    "lastfm": {"lr": 5e-3, "l2": 1e-3, "epochs": 200},
+    "generated-social": {"lr": 0.01, "l2": 0.02, "epochs": 100},
+    "lastfm": {"lr": 0.01, "l2": 0.02, "epochs": 200},
     "grid": {"data": "generated-social", "dim": 16, "epochs": 1},
 }
 RANGES = {
