@@ -37,7 +37,7 @@ class RowDiffusion(nn.Module):
     Of a row at step t, brought to length 1, and of sines and cosines of t the network says the clean row: W' tanh(W [row; time]).
 
     >>> diffusion = RowDiffusion(csr_matrix(np.eye(3)), hidden=4)
-    >>> diffusion.kept.round(decimals=4).tolist(), diffusion.made_anew(torch.arange(3)).shape
+    >>> [round(float(share), 4) for share in diffusion.kept], diffusion.made_anew(torch.arange(3)).shape
     ([0.9999, 0.9994, 0.9989, 0.9984, 0.9979], torch.Size([3, 3]))
     """
 

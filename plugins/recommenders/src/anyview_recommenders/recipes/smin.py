@@ -187,8 +187,8 @@ class SMIN(BPR):
 
 
 PRESETS = {
-    "generated-social": {"lr": 0.01, "l2": 0.02, "epochs": 100},
-    "lastfm": {"lr": 0.01, "l2": 0.02, "epochs": 200},
+    "generated-social": {"lr": 5e-3, "epochs": 100},
+    "lastfm": {"lr": 5e-3, "epochs": 200},
     "grid": {"data": "generated-social", "dim": 16, "epochs": 1},
 }
 RANGES = {
