@@ -162,6 +162,14 @@ def test_what_is_too_large_or_no_share_is_refused() -> None:
         objective(hidden=10**7)
     with pytest.raises(UserError, match="between 0 and 1"):
         objective(collaboration=1.5)
+    with pytest.raises(UserError, match="they are 0, 1 and 5"):
+        objective(heads=0)
+
+
+def test_dense_rows_of_a_step_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert objective().heads == 20
+    monkeypatch.setattr("anyview_recommenders.recipes.diffkg.AT_ONCE", 3 * ENTITIES)
+    assert objective().heads == 3
 
 
 @pytest.mark.parametrize("ranks_by", ["whole", "denoised"])

@@ -39,7 +39,7 @@ from anyview_recommenders.knowledge import KnowledgeGraph
 from anyview_recommenders.losses import contrast_among
 from anyview_recommenders.objectives import BPR, ranked
 from anyview_recommenders.recipes.kgcl import RelationalAttention
-from anyview_recommenders.row_diffusion import RowDiffusion
+from anyview_recommenders.row_diffusion import AT_ONCE, RowDiffusion
 from anyview_recommenders.sparse_product import SparseMatrix
 from anyview_recommenders.training import trained
 from anyview_recommenders.views import Triples
@@ -80,9 +80,10 @@ class DiffKG(BPR):
     """BPR by one branch, InfoNCE of it with the other, and a diffusion model of the triples.
 
     dim: width of the encoder's rows. graph: the triples. matrix: (U, I) CSR of the training interactions. weight, temperature: of InfoNCE,
-    of the batch's users among all users and of its items among all items. heads: rows that diffusion learns from in a step. tails: of a
-    written row that count, the largest. rate: share of the triples with these that is dropped. collaboration: share that users have in the
-    loss of diffusion, 0 to 1. hidden, steps, dropout: as in RowDiffusion. l2: as in BPR. Raises UserError for too many entities.
+    of the batch's users among all users and of its items among all items. heads: rows that diffusion learns from in a step, fewer where
+    they would be more than 64 MiB. tails: of a written row that count, the largest. rate: share of the triples with these that is dropped.
+    collaboration: share that users have in the loss of diffusion, 0 to 1. hidden, steps, dropout: as in RowDiffusion. l2: as in BPR.
+    Raises UserError for too many entities, and for numbers out of range.
     """
 
     needs = Needs(views=0, roles=("triples",), couples_rows=True)
@@ -108,7 +109,10 @@ class DiffKG(BPR):
         super().__init__(dim, l2=l2)
         if not 0 <= collaboration <= 1:
             raise UserError(f"the share of users in the loss of diffusion lies between 0 and 1, and {collaboration:g} was given; try 0.5")
-        self.weight, self.temperature, self.heads, self.tails = weight, temperature, heads, tails
+        if min(heads, tails, steps) < 1:
+            raise UserError(f"diffusion needs at least 1 of heads, tails and steps, and they are {heads}, {tails} and {steps}; give more")
+        self.weight, self.temperature, self.tails = weight, temperature, tails
+        self.heads = min(heads, max(1, AT_ONCE // graph.entities))
         self.rate, self.collaboration = check_rate("rate", rate), collaboration
         self.diffusion = RowDiffusion(related(graph), hidden, steps=steps, dropout=dropout)
         self.users_of = SparseMatrix(csr_matrix(matrix.T))
