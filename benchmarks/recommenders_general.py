@@ -60,12 +60,15 @@ LEARNED = {
     "GFormer": "recommenders/gformer",
     "Barlow Twins beside BPR": "recommenders/contrast",
     "MHCN": "recommenders/mhcn",
+    "DSL": "recommenders/dsl",
+    "SMIN": "recommenders/smin",
     "S-MBRec": "recommenders/smbrec",
     "KGIN": "recommenders/kgin",
     "KGCL": "recommenders/kgcl",
     "KGRec": "recommenders/kgrec",
+    "DiffKG": "recommenders/diffkg",
 }
-BESIDE_LIGHTGCN = {"social": ("MHCN",), "behaviours": ("S-MBRec",), "knowledge": ("KGIN", "KGCL", "KGRec")}
+BESIDE_LIGHTGCN = {"social": ("MHCN", "DSL", "SMIN"), "behaviours": ("S-MBRec",), "knowledge": ("KGIN", "KGCL", "KGRec", "DiffKG")}
 SCENARIOS = {scenario: ("LightGCN", *names) for scenario, names in BESIDE_LIGHTGCN.items()}
 SCENARIOS["general"] = tuple(name for name in LEARNED if not any(name in others for others in BESIDE_LIGHTGCN.values()))
 CLASSICAL: dict[str, tuple[Callable[..., Scorer], Mapping[str, Range]]] = {

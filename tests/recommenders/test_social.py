@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
-from scipy.sparse import csr_matrix
 from torch import Tensor
 
 import anyview
@@ -22,28 +21,18 @@ from anyview.testing import check_encoder, check_objective, check_stage_rank_exa
 from anyview.views.draws import Draws
 from anyview.views.view import View
 from anyview_recommenders.beside import behaviours_of, trust_of
-from anyview_recommenders.datasets import open_interactions, prepare
+from anyview_recommenders.datasets import open_interactions
 from anyview_recommenders.evaluations import score_part, scorer_of
 from anyview_recommenders.features import SideFeatures
-from anyview_recommenders.generated import generate
-from anyview_recommenders.generated_social import generate_trust
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.motifs import channels, motifs
-from anyview_recommenders.raw import Raw
 from anyview_recommenders.recipes.mhcn import MHCN, MultiChannelConvolution, mhcn
 from anyview_recommenders.recommender import Recommender
-from anyview_recommenders.source import InteractionSource
 from anyview_recommenders.sparse_product import SparseMatrix, row_normalised
 from tests.small_runs import assert_ends_alike_after_a_stop
 
 from .plain import DIM, ITEMS, USERS, batch_nodes, bpr, half_squares, same, small_batch, small_log, small_triples, step_of
-
-
-def network(symmetric: bool = False) -> csr_matrix:
-    dense = np.random.default_rng(4).random((USERS, USERS)) < 0.6
-    np.fill_diagonal(dense, False)
-    dense[2], dense[:, 2] = False, False
-    return csr_matrix((dense | dense.T if symmetric else dense).astype(np.float32))
+from .plain_social import network, social_log
 
 
 def kind_of(links: list[int]) -> int:
@@ -196,11 +185,6 @@ def test_rows_and_losses_of_mhcn_are_the_papers_formulas() -> None:
         torch.testing.assert_close(terms[name], value, rtol=1e-10, atol=0)
     nodes = batch_nodes(step)[:3]
     same(objective, made, step, {"bpr": bpr(rows, step), "l2": 0.2 * half_squares(made.embedding, *nodes), **expected})
-
-
-def social_log(users: int, items: int) -> InteractionSource:
-    """A small log whose users trust those who share their tastes."""
-    return prepare(Raw(generate(users, items, median=8), "given", trust=generate_trust(users)), "social", {"trust": "own"})
 
 
 def test_mhcn_learns_and_recommends_without_its_data(tmp_path: Path) -> None:

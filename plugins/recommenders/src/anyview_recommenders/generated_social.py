@@ -1,8 +1,9 @@
-"""What goes with generated logs beside what was used: whom users trust, and which views become purchases."""
+"""What goes with generated logs beside what was used: whom users trust, kinds of items, and which views become purchases."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from anyview_recommenders.generated import by_taste, numbered_names, tastes_of_users
 from anyview_recommenders.interactions import Interactions
@@ -31,6 +32,22 @@ def generate_trust(
     trusts |= (trusts & (random.random((users, users)) < mutual)).T
     truster, trusted = np.nonzero(trusts)
     return Interactions(truster, trusted, numbered_names("user", users), numbered_names("user", users))
+
+
+def generate_kinds(
+    users: int = 600, items: int = 400, *, tastes: int = 8, median: int = 8, exponent: float = 0.7, sharpness: float = 6.0, seed: int = 0
+) -> pd.DataFrame:
+    """A table of the items of `generate`, of the same numbers and seed: of what "kind" each is, the taste that it has most of.
+
+    Of a quarter of the items it is any.
+
+    >>> generate_kinds(50, 40)["kind"].nunique()
+    8
+    """
+    drawn, _ = by_taste(users, items, tastes=tastes, median=median, exponent=exponent, sharpness=sharpness, seed=seed)
+    random = np.random.default_rng([seed, 3])
+    kind = np.where(random.random(items) < 0.25, random.integers(0, tastes, items), drawn.of_items.argmax(1))
+    return pd.DataFrame({"item": numbered_names("item", items).tolist(), "kind": [f"kind-{number}" for number in kind]})
 
 
 def generate_behaviours(

@@ -6,7 +6,7 @@ Rendle, Freudenthaler, Gantner, Schmidt-Thieme. BPR: Bayesian Personalized Ranki
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,6 +35,10 @@ class Unseen:
         users = np.repeat(np.arange(len(counts)), counts)
         below = matrix.indices - (np.arange(len(users)) - starts[users])
         return cls(matrix.shape[1], torch.from_numpy(starts), torch.from_numpy(users * matrix.shape[1] + below))
+
+    def to(self, device: torch.device) -> Unseen:
+        """The same on a device; itself where it is there."""
+        return self if self.keys.device == device else replace(self, starts=self.starts.to(device), keys=self.keys.to(device))
 
     def counts(self, users: Tensor) -> Tensor:
         """How many items each of the users (b,) has not interacted with, (b,)."""

@@ -67,6 +67,17 @@ def trust_matrix(links: Interactions, user_ids: np.ndarray, *, mutual: bool = Fa
     return matrix, {"left out of trust": words} if words else {}
 
 
+def both_ways(trust: csr_matrix) -> csr_matrix:
+    """Links between users that hold both ways, (U, U) CSR of ones, where they hold one way in `trust` (U, U).
+
+    >>> both_ways(csr_matrix(np.array([[0.0, 1.0], [0.0, 0.0]]))).toarray().tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
+    links = csr_matrix(trust + trust.T)
+    links.data[:] = 1
+    return links
+
+
 def _first_two(names: list[str], what: str) -> Columns:
     if len(names) < 2:
         raise UserError(f"{what} has {len(names)} columns, and trust needs two, a user and whom they trust; give it a header of both")

@@ -58,6 +58,9 @@ class RelationalAttention(LightGraphConvolution):
     torch.Size([2, 4])
     """
 
+    carried = 1.0
+    """What a hop leaves of the sum over those before it."""
+
     def __init__(
         self, graph: KnowledgeGraph, matrix: csr_matrix, dim: int = 64, *, hops: int = 2, dropout: float = 0.1, **options: Any
     ) -> None:
@@ -88,7 +91,7 @@ class RelationalAttention(LightGraphConvolution):
         rows = total = self.entities
         for _ in range(self.hops):
             rows = normalize(message_dropout(self.hop(rows, view.data.get("triples")), self.dropout, generator))
-            total = total + rows
+            total = self.carried * total + rows
         return total
 
     def hop(self, entities: Tensor, shown: Tensor | None) -> Tensor:
