@@ -14,6 +14,7 @@ from anyview_recommenders.evaluations import markov_of, score_part, scorer_of
 from anyview_recommenders.generated_walks import walk
 from anyview_recommenders.recipes.bert4rec import bert4rec
 from anyview_recommenders.recipes.cl4srec import cl4srec
+from anyview_recommenders.recipes.dcrec import dcrec
 from anyview_recommenders.recipes.duorec import duorec
 from anyview_recommenders.recipes.iclrec import iclrec
 from anyview_recommenders.recipes.maerec import maerec
@@ -23,7 +24,7 @@ from anyview_recommenders.sequence_source import SequenceSource
 from tests.small_runs import assert_ends_alike_after_a_stop
 
 HIDING = {"seeds": 2, "depth": 1, "remask": 4, "edges": 16, "others": 6}
-RECIPES = {sasrec: {}, bert4rec: {"epochs": 20}, cl4srec: {}, duorec: {}, iclrec: {"intents": 8}, maerec: HIDING}
+RECIPES = {sasrec: {}, bert4rec: {"epochs": 20}, cl4srec: {}, duorec: {}, iclrec: {"intents": 8}, maerec: HIDING, dcrec: {}}
 WALKS = walk(300, 40, interests=4)
 SMALL = {"dim": 16, "length": 8, "layers": 1, "heads": 1, "batch_size": 64, "lr": 0.01}
 
@@ -69,7 +70,7 @@ def test_markov_stands_beside_and_the_validation_part_is_not_read_when_it_is_ran
     assert result.mean("Markov") == pytest.approx(plain)
 
 
-@pytest.mark.parametrize(("make", "options"), [(duorec, {}), (iclrec, {"intents": 8}), (maerec, HIDING)])
+@pytest.mark.parametrize(("make", "options"), [(duorec, {}), (iclrec, {"intents": 8}), (maerec, HIDING), (dcrec, {})])
 @pytest.mark.parametrize("step", [3, 6])
 def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path: Path, make: RecipeFunction, options: dict[str, int], step: int) -> None:
     assert_ends_alike_after_a_stop(lambda: make(log(), **SMALL, **options, epochs=2, look_every=1), tmp_path, step=step)

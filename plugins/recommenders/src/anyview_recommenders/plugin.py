@@ -15,7 +15,7 @@ def recipes() -> dict[str, str]:
     """Models, one file each."""
     names = ("lightgcn", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "direct_au", "contrast")
     names += ("hccf", "autocf", "dccf", "adagcl", "gformer")
-    names += ("sasrec", "bert4rec", "cl4srec", "duorec", "iclrec", "maerec")
+    names += ("sasrec", "bert4rec", "cl4srec", "duorec", "iclrec", "maerec", "dcrec")
     names += ("two_towers", "mhcn", "smbrec", "kgin", "kgcl", "kgrec")
     return {name: f"anyview_recommenders.recipes.{name}:{name}" for name in names}
 
