@@ -159,7 +159,10 @@ def item_relatedness(graph: ItemGraph, rows: Tensor, depth: int, share: float, g
 
 
 PRESETS = {
-    "generated-walks": {"length": 20, "lr": 5e-3, "seeds": 2, "depth": 1, "remask": 10, "edges": 128, "epochs": 60, "look_every": 2},
+    "generated-walks": {
+        **{"length": 20, "convolutions": 1, "weight": 0.1, "seeds": 2, "depth": 1, "remask": 10, "edges": 128},
+        **{"lr": 5e-3, "epochs": 60, "look_every": 2},
+    },
     "amazon-beauty": {"dropout": 0.5, "edges": 512, "over": "some", "epochs": 60, "look_every": 2, "patience": 4},
     "grid": {"data": "generated-walks", "dim": 16, "seeds": 2, "depth": 1, "epochs": 1},
 }
