@@ -120,8 +120,8 @@ class FusedItemTransformer(ItemTransformer):
         states = self.states(sequence)
         fused = self.fuse(states, adjacent[sequence], similar[sequence]) * (sequence != PAD)[..., None]
         found = self.encoding(sequence, fused)
-        tables = {"sequential": states, "adjacent": adjacent, "similar": similar}
-        return FusedEncoding(found.rows, found.tokens, found.valid, found.coordinates, **tables)
+        whole = (found.rows, found.tokens, found.valid, found.coordinates)
+        return FusedEncoding(*whole, sequential=states, adjacent=adjacent, similar=similar)
 
     def adjacent_rows(self, weights: Tensor | None = None) -> Tensor:
         """(I, D) rows of all items in the graph of what stood next to what; weights: (T,) of its entries in the place of its own."""

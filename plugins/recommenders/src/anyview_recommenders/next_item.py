@@ -61,7 +61,7 @@ class NextItem(Objective):
     """
 
     needs = Needs(views=0, roles=("sequence",), targets=True, tokens=True)
-    tags = ("ranking",)
+    tags: tuple[str, ...] = ("ranking",)
 
     def __init__(self, dim: int, *, over: Over = "all", negatives: int = 1000) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,8 +83,8 @@ class MAERec(NextItem):
         self.stays: Tensor | None = None
         self._losses: dict[int, Tensor] = {}
 
-    def _load_from_state_dict(self, *arguments: object) -> None:
-        super()._load_from_state_dict(*arguments)  # type: ignore[arg-type]
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
         self.stays = None  # that of the seeds that were there before
 
     def forward(self, step: Step) -> Losses:
