@@ -19,7 +19,7 @@ from typing import Any
 
 from study import Trial, execute, make, show, spread, study_parser
 
-RECIPES = ("sasrec", "bert4rec", "cl4srec", "duorec")
+RECIPES = ("sasrec", "bert4rec", "cl4srec", "duorec", "iclrec", "maerec", "dcrec")
 LENGTHS = (10, 20)
 DIGITS = 4
 COLUMNS = ("model", *(f"{measure}@{k}" for k in LENGTHS for measure in ("Recall", "NDCG")), "validation recall@20", "seconds")

@@ -98,7 +98,7 @@ def test_relatedness_is_to_the_mean_of_those_one_and_two_steps_away() -> None:
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_what_is_hidden_is_near_the_seeds(depth: int) -> None:
     adjacency, seeds = encoder().adjacency, [3, 9, 20]
-    stays, hidden = hide_around(adjacency, torch.tensor(seeds), depth)
+    stays, hidden = hide_around(adjacency.ends(), COUNT, torch.tensor(seeds), depth)
     far = distances(seeds)
     users, items = adjacency.ends()
     assert stays.tolist() == [bool(min(far[u], far[i]) >= depth) for u, i in zip(users.tolist(), items.tolist(), strict=True)]
@@ -161,7 +161,7 @@ def test_seeds_are_those_of_the_largest_noisy_scores_and_last_some_steps() -> No
     drawn, learned = [], []
     for number in range(8):
         terms = objective(replace(step_of(made, seed=number), number=number))
-        drawn.append((objective.seeds.tolist(), int(objective.seed)))
+        drawn.append((objective.seeds.nodes.tolist(), int(objective.seeds.seed)))
         learned.append("relatedness" in terms)
     noisy = relatedness(made.adjacency, made.embedding).detach() + draws.shared_gumbel(COUNT)
     assert drawn[0][0] == noisy.argsort(descending=True)[:2].tolist()

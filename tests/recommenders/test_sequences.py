@@ -239,16 +239,18 @@ def test_operations_keep_what_they_should() -> None:
 
 def test_the_two_views_of_a_sequence_take_different_operations() -> None:
     sequence = torch.arange(1, 11).expand(300, 10)
-    first, second = Augmented(crop=0.5, mask=0.5, reorder=1.0)(Batch({"sequence": sequence}, 300), Draws.seeded(0, total=300)).views
+    first, second = Augmented(crop=0.5, mask=0.5, reorder=1.0)(Batch({"sequence": sequence}, 300), Draws.seeded(0, total=300)).seen_whole
 
     def kind(view: View) -> Tensor:
         return torch.where(view.mask.hidden.any(1), 0, torch.where(lengths(view.data["sequence"]) < 9, 1, 2))
 
     assert not (kind(first) == kind(second)).any()
     assert kind(first).bincount().min() > 70
-    alone = Augmented()(Batch({"sequence": torch.tensor([[0, 0, 4]])}, 1), Draws.seeded(0, total=1)).views
-    assert [view.data["sequence"].tolist() for view in alone] == [[[0, 4]]] * 2
-    assert not any(view.mask.hidden.any() for view in alone)
+    alone = Augmented()(Batch({"sequence": torch.tensor([[0, 0, 4]])}, 1), Draws.seeded(0, total=1))
+    assert [view.data["sequence"].tolist() for view in alone.views] == [[[0, 4]]] * 3
+    assert not any(view.mask.hidden.any() for view in alone.seen_whole)
+    [clean] = Augmented()(batch(), Draws.seeded(0, total=12)).role("clean")
+    assert torch.equal(clean.data["sequence"], batch().data["sequence"][:, 1:])
 
 
 def test_prefixes_of_the_same_target_are_other_prefixes_where_there_are_some() -> None:

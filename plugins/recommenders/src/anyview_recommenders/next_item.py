@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from anyview.encoders.encoder import Encoding
 from anyview.errors import UserError, unknown
 from anyview.objectives.contrast import products
 from anyview.objectives.gram import full
@@ -60,7 +61,7 @@ class NextItem(Objective):
     """
 
     needs = Needs(views=0, roles=("sequence",), targets=True, tokens=True)
-    tags = ("ranking",)
+    tags: tuple[str, ...] = ("ranking",)
 
     def __init__(self, dim: int, *, over: Over = "all", negatives: int = 1000) -> None:
         super().__init__()
@@ -73,10 +74,14 @@ class NextItem(Objective):
     def forward(self, step: Step) -> Losses:
         view, encoder = step.set.role("sequence")[0], step.encoder
         assert isinstance(encoder, ItemTransformer)
-        states = step.encode(view).tokens
+        return Losses(next_item=self.loss(step, step.encode(view), encoder.item_rows()))
+
+    def loss(self, step: Step, encoding: Encoding, items: Tensor) -> Tensor:
+        """The mean over all that is asked for, of an encoding of the step's sequences and rows of all items (I, D)."""
+        target, states = step.set.role("sequence")[0].target, encoding.tokens
         assert states is not None
-        asked = view.target != 0
-        return Losses(next_item=mean_of_all(self.losses(step, states[asked], encoder.item_rows(), view.target[asked] - 1, asked)))
+        asked = target != 0
+        return mean_of_all(self.losses(step, states[asked], items, target[asked] - 1, asked))
 
     def losses(self, step: Step, states: Tensor, items: Tensor, own: Tensor, asked: Tensor) -> Tensor:
         """(M,), for the M states at places that are asked for, a mask (b, L)."""

@@ -15,7 +15,8 @@ def recipes() -> dict[str, str]:
     """Models, one file each."""
     names = ("lightgcn", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "direct_au", "contrast")
     names += ("hccf", "autocf", "dccf", "adagcl", "gformer")
-    names += ("two_towers", "sasrec", "bert4rec", "cl4srec", "duorec", "mhcn", "dsl", "smin", "smbrec", "kgin", "kgcl", "kgrec", "diffkg")
+    names += ("sasrec", "bert4rec", "cl4srec", "duorec", "iclrec", "maerec", "dcrec")
+    names += ("two_towers", "mhcn", "dsl", "smin", "smbrec", "kgin", "kgcl", "kgrec", "diffkg")
     return {name: f"anyview_recommenders.recipes.{name}:{name}" for name in names}
 
 

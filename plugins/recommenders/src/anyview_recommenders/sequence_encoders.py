@@ -57,10 +57,18 @@ class ItemTransformer(Encoder):
     def forward(self, view: View) -> Encoding:
         if "items" in view.data:
             return Encoding(self.item_rows()[view.data["items"]])
-        sequence = view.data["sequence"]
-        if view.mask is not None:
-            sequence = sequence.masked_fill(view.mask.replaced & (sequence != PAD), self.items + 1)
-        states = self.states(sequence)
+        sequence = self.shown(view)
+        return self.encoding(sequence, self.states(sequence))
+
+    def shown(self, view: View) -> Tensor:
+        """A view's sequence (B, N), with the mask token where its mask shows one."""
+        sequence: Tensor = view.data["sequence"]
+        if view.mask is None:
+            return sequence
+        return sequence.masked_fill(view.mask.replaced & (sequence != PAD), self.items + 1)
+
+    def encoding(self, sequence: Tensor, states: Tensor) -> Encoding:
+        """That of sequences (B, N) with their states (B, N, D)."""
         cells = grid_coordinates(states.shape[1:2], like=states).expand(len(states), -1, -1)
         return Encoding(states[:, -1], states, sequence != PAD, cells)
 
@@ -68,18 +76,23 @@ class ItemTransformer(Encoder):
         """(I, D) rows of all items, whose products with those of sequences are scores."""
         return self.table[1:-1]
 
-    def states(self, sequence: Tensor) -> Tensor:
-        """(B, N, D) for a sequence (B, N); places before the last L are not read."""
+    def around(self, rows: Tensor) -> Tensor:
+        """(I + 2, D) rows of all items (I, D), between those of the pad and of the mask."""
+        return torch.cat([self.table[:1], rows, self.table[-1:]])
+
+    def states(self, sequence: Tensor, table: Tensor | None = None) -> Tensor:
+        """(B, N, D) for a sequence (B, N); places before the last L are not read. table: (I + 2, D), of items, by default embeddings."""
+        table = self.table if table is None else table
         groups, states = [], []
         for rows, width in _alike(sequence[:, -self.length :]):
             groups.append(rows)
-            states.append(pad(self._encoded(sequence[rows, sequence.shape[1] - width :]), (0, 0, sequence.shape[1] - width, 0)))
+            states.append(pad(self._encoded(sequence[rows, sequence.shape[1] - width :], table), (0, 0, sequence.shape[1] - width, 0)))
         return torch.cat(states)[torch.cat(groups).argsort()]
 
-    def _encoded(self, sequence: Tensor) -> Tensor:
+    def _encoded(self, sequence: Tensor, table: Tensor) -> Tensor:
         """The states of sequences that are read whole."""
         valid = sequence != PAD
-        tokens = self.table[sequence] + self.places[-sequence.shape[1] :]
+        tokens = table[sequence] + self.places[-sequence.shape[1] :]
         tokens = dropout(tokens, self.drop, self.training)
         states: Tensor = self.blocks(tokens, readable(valid, causal=self.causal))
         return states * valid[..., None]
@@ -114,8 +127,8 @@ class ClozeTransformer(ItemTransformer):
     def item_rows(self) -> Tensor:
         return torch.cat([super().item_rows(), self.bias[:, None]], 1)
 
-    def states(self, sequence: Tensor) -> Tensor:
-        out = self.norm(gelu(self.inner(super().states(sequence))))
+    def states(self, sequence: Tensor, table: Tensor | None = None) -> Tensor:
+        out = self.norm(gelu(self.inner(super().states(sequence, table))))
         ones = out.new_ones(*out.shape[:2], 1) + 0.0 * self.bias.sum()  # biases take part in every forward: ranks wait for their gradient
         return torch.cat([out, ones], 2) * (sequence != PAD)[..., None]
 

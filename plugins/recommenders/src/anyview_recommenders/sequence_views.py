@@ -62,6 +62,8 @@ class Cloze(ViewMaker):
 class Augmented(ViewMaker):
     """Two views of each sequence, each cropped, masked or put out of order; never the same way twice where there are two ways.
 
+    Beside them stands the sequence as it is, in a view of role "clean".
+
     crop: share of the items that a crop keeps, a block of them. mask: share of the items that show a mask token. reorder: share of the
     items that are shuffled, a block of them. Shares are rounded down; a crop keeps an item. A sequence of one item stays what it is.
     operations: of which each sequence draws two. Raises UserError for shares outside [0, 1], unknown operations and none.
@@ -69,7 +71,7 @@ class Augmented(ViewMaker):
     Xie et al. Contrastive Learning for Sequential Recommendation. ICDE 2022, arXiv 2010.14395 (CL4SRec).
     """
 
-    gives = Gives(views=2, masks=True, data="sequence")
+    gives = Gives(views=2, roles=("view", "clean"), masks=True, data="sequence")
 
     def __init__(
         self, *, crop: float = 0.6, mask: float = 0.3, reorder: float = 0.6, operations: Sequence[Operation] = get_args(Operation)
@@ -88,7 +90,8 @@ class Augmented(ViewMaker):
     def __call__(self, batch: Batch, draws: Draws) -> ViewSet:
         sequence = batch.data["sequence"][:, 1:]
         ranks = draws.uniform(len(self.operations)).argsort(1)
-        return ViewSet([self._view(sequence, ranks[:, number % len(self.operations)], batch, draws) for number in range(2)])
+        views = [self._view(sequence, ranks[:, number % len(self.operations)], batch, draws) for number in range(2)]
+        return ViewSet([*views, View({"sequence": sequence}, role="clean", index=batch.index)])
 
     def _view(self, sequence: Tensor, chosen: Tensor, batch: Batch, draws: Draws) -> View:
         """The view of sequences (b, L) after the operation of number chosen (b,) on each."""

@@ -10,24 +10,20 @@ learned too, in the steps that draw: this is how masking is learned. A user's it
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.ranges import Integers, LogUniform
 from anyview.recipe import Recipe, Task, recipe
-from anyview.views.draws import Draws, derive_seed
 from anyview_recommenders.batch_nodes import all_nodes, gathered_nodes
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.graph_attention import AttentiveGraphConvolution
 from anyview_recommenders.graph_convolution import check_rate
 from anyview_recommenders.losses import log_partition, product_contrast, squared_length
-from anyview_recommenders.masked_graph import MaskedGraph, relatedness
+from anyview_recommenders.masked_graph import MaskedGraph, Seeds, relatedness
 from anyview_recommenders.training import trained
 from anyview_recommenders.views import Triples
-
-UNDRAWN = -1
 
 
 class AutoCF(Objective):
@@ -41,8 +37,6 @@ class AutoCF(Objective):
 
     needs = Needs(views=0, roles=("triples",), couples_rows=True)
     tags = ("masked prediction",)
-    seeds: Tensor
-    seed: Tensor
 
     def __init__(
         self, dim: int, *, weight: float = 1.0, seeds: int = 100, depth: int = 2, share: float = 0.2, every: int = 10, l2: float = 1e-6
@@ -50,9 +44,8 @@ class AutoCF(Objective):
         super().__init__()
         if min(seeds, depth, every) < 1:
             raise UserError(f"masks need seeds, depth and every of 1 or more, and these are {seeds}, {depth} and {every}; give more")
-        self.weight, self.depth, self.share, self.every, self.l2 = weight, depth, check_rate("share", share), every, l2
-        self.register_buffer("seeds", torch.full((seeds,), UNDRAWN))
-        self.register_buffer("seed", torch.zeros((), dtype=torch.long))
+        self.weight, self.depth, self.share, self.l2 = weight, depth, check_rate("share", share), l2
+        self.seeds = Seeds(seeds, every, "users and items")
         self.masked: MaskedGraph | None = None
 
     def _load_from_state_dict(self, *arguments: object) -> None:
@@ -62,9 +55,10 @@ class AutoCF(Objective):
     def forward(self, step: Step) -> Losses:
         encoder, terms = step.encoder, Losses()
         assert isinstance(encoder, AttentiveGraphConvolution)
-        if step.number % self.every == 0 or bool((self.seeds == UNDRAWN).any()):
+        if self.seeds.due(step):
             scores = relatedness(encoder.adjacency, encoder.embedding)
-            self.draw(scores.detach(), step.draws)
+            self.seeds.draw(scores, step)
+            self.masked = None
             terms["relatedness"] = -scores.mean()
         graph = self.graph(encoder)
         rows = all_nodes(step, adjacency=graph.shown, pairs=graph.pairs).rows
@@ -77,19 +71,11 @@ class AutoCF(Objective):
             terms["l2"] = self.l2 * squared_length(*(encoder.embedding.index_select(0, own) for own in (users, items)))
         return terms
 
-    def draw(self, scores: Tensor, draws: Draws) -> None:
-        """Take the nodes of the largest scores (N,) with Gumbel noise for seeds of a new mask."""
-        if len(scores) < len(self.seeds):
-            raise UserError(f"{len(self.seeds)} seeds were asked for, of {len(scores):,} users and items; choose fewer")
-        self.seeds.copy_((scores + draws.shared_gumbel(len(scores))).topk(len(self.seeds)).indices)
-        self.seed.fill_(derive_seed(draws.generator.initial_seed(), "mask"))
-        self.masked = None
-
     def graph(self, encoder: AttentiveGraphConvolution) -> MaskedGraph:
         """The mask of these steps, which follows from its seeds."""
         if self.masked is None:
-            generator = torch.Generator(self.seed.device).manual_seed(int(self.seed))
-            self.masked = MaskedGraph.around(encoder.adjacency, self.seeds, depth=self.depth, share=self.share, generator=generator)
+            around, generator = self.seeds.nodes, self.seeds.generator()
+            self.masked = MaskedGraph.around(encoder.adjacency, around, depth=self.depth, share=self.share, generator=generator)
         return self.masked
 
 
