@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from scipy.sparse import csr_matrix
 
@@ -33,12 +31,7 @@ class Triples(ViewMaker):
 
     def __call__(self, batch: Batch, draws: Draws) -> ViewSet:
         user, item = batch.data["user"], batch.data["item"]
-        other = self._unseen_on(user.device).pick(user, draws.uniform())
+        self.unseen = self.unseen.to(user.device)  # once
+        other = self.unseen.pick(user, draws.uniform())
         nodes = torch.cat([user, self.users + item, self.users + other])
         return ViewSet([View({"nodes": nodes}, role="triples", index=nodes)])
-
-    def _unseen_on(self, device: torch.device) -> Unseen:
-        """The unseen items where the batch is; moved once."""
-        if self.unseen.keys.device != device:
-            self.unseen = replace(self.unseen, starts=self.unseen.starts.to(device), keys=self.unseen.keys.to(device))
-        return self.unseen
