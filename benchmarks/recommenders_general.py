@@ -63,11 +63,12 @@ LEARNED = {
     "S-MBRec": "recommenders/smbrec",
     "CML": "recommenders/cml",
     "HMG-CR": "recommenders/hmgcr",
+    "MBGMN": "recommenders/mbgmn",
     "KGIN": "recommenders/kgin",
     "KGCL": "recommenders/kgcl",
     "KGRec": "recommenders/kgrec",
 }
-BESIDE_LIGHTGCN = {"social": ("MHCN",), "behaviours": ("S-MBRec", "CML", "HMG-CR"), "knowledge": ("KGIN", "KGCL", "KGRec")}
+BESIDE_LIGHTGCN = {"social": ("MHCN",), "behaviours": ("S-MBRec", "CML", "HMG-CR", "MBGMN"), "knowledge": ("KGIN", "KGCL", "KGRec")}
 SCENARIOS = {scenario: ("LightGCN", *names) for scenario, names in BESIDE_LIGHTGCN.items()}
 SCENARIOS["general"] = tuple(name for name in LEARNED if not any(name in others for others in BESIDE_LIGHTGCN.values()))
 CLASSICAL: dict[str, tuple[Callable[..., Scorer], Mapping[str, Range]]] = {

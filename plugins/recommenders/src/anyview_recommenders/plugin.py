@@ -15,7 +15,7 @@ def recipes() -> dict[str, str]:
     """Models, one file each."""
     names = ("lightgcn", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "direct_au", "contrast")
     names += ("hccf", "autocf", "dccf", "adagcl", "gformer")
-    names += ("two_towers", "sasrec", "bert4rec", "cl4srec", "duorec", "mhcn", "smbrec", "cml", "hmgcr", "kgin", "kgcl", "kgrec")
+    names += ("two_towers", "sasrec", "bert4rec", "cl4srec", "duorec", "mhcn", "smbrec", "cml", "hmgcr", "mbgmn", "kgin", "kgcl", "kgrec")
     return {name: f"anyview_recommenders.recipes.{name}:{name}" for name in names}
 
 
