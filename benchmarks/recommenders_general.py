@@ -63,12 +63,19 @@ LEARNED = {
     "DSL": "recommenders/dsl",
     "SMIN": "recommenders/smin",
     "S-MBRec": "recommenders/smbrec",
+    "CML": "recommenders/cml",
+    "HMG-CR": "recommenders/hmgcr",
+    "MBGMN": "recommenders/mbgmn",
     "KGIN": "recommenders/kgin",
     "KGCL": "recommenders/kgcl",
     "KGRec": "recommenders/kgrec",
     "DiffKG": "recommenders/diffkg",
 }
-BESIDE_LIGHTGCN = {"social": ("MHCN", "DSL", "SMIN"), "behaviours": ("S-MBRec",), "knowledge": ("KGIN", "KGCL", "KGRec", "DiffKG")}
+BESIDE_LIGHTGCN = {
+    "social": ("MHCN", "DSL", "SMIN"),
+    "behaviours": ("S-MBRec", "CML", "HMG-CR", "MBGMN"),
+    "knowledge": ("KGIN", "KGCL", "KGRec", "DiffKG"),
+}
 SCENARIOS = {scenario: ("LightGCN", *names) for scenario, names in BESIDE_LIGHTGCN.items()}
 SCENARIOS["general"] = tuple(name for name in LEARNED if not any(name in others for others in BESIDE_LIGHTGCN.values()))
 CLASSICAL: dict[str, tuple[Callable[..., Scorer], Mapping[str, Range]]] = {

@@ -104,3 +104,34 @@ class LightGraphConvolution(Encoder):
         for layer in layers[1:]:
             total = total + layer
         return total / len(layers) if self.pool == "mean" else total
+
+
+class ParallelConvolutions(Encoder):
+    """A LightGraphConvolution for each of K graphs of the same users and items, with embeddings of its own; rows are the mean over graphs.
+
+    matrices: (U, I) CSR of each. dim: D. layers, deviation: of each convolution. Views as in LightGraphConvolution; in training `layers`
+    are the embeddings (M, K D), then the rows (M, D) of each graph.
+
+    >>> encoder = ParallelConvolutions([csr_matrix(np.ones((2, 3))), csr_matrix(np.eye(2, 3))], dim=4)
+    >>> encoder(View({"nodes": torch.tensor([0, 4, 1])})).rows.shape
+    torch.Size([3, 4])
+    """
+
+    def __init__(self, matrices: Sequence[csr_matrix], dim: int = 64, *, layers: int = 2, deviation: float = 0.1) -> None:
+        super().__init__()
+        self.dim = dim
+        self.users, self.items = matrices[0].shape
+        self.convolutions = nn.ModuleList([LightGraphConvolution(own, dim, layers=layers, deviation=deviation) for own in matrices])
+
+    def forward(self, view: View) -> Encoding:
+        seen = [convolution(view) for convolution in self.convolutions]
+        rows = torch.stack([encoding.rows for encoding in seen], 1)
+        fused = self.fused(view.data["nodes"], rows)
+        if not self.training:
+            return Encoding(fused)
+        embeddings = torch.cat([(encoding.layers or [])[0] for encoding in seen], 1)
+        return Encoding(fused, layers=[embeddings, *rows.unbind(1)])
+
+    def fused(self, nodes: Tensor, rows: Tensor) -> Tensor:
+        """The rows (M, D) of nodes (M,) from those (M, K, D) of each graph."""
+        return rows.mean(1)

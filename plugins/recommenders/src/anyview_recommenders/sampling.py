@@ -1,4 +1,4 @@
-"""Negatives: items that a user has not interacted with, drawn uniformly, a whole batch at once and without a second try.
+"""Items that a user has not interacted with, or has, drawn uniformly, a whole batch at once and without a second try.
 
 Rendle, Freudenthaler, Gantner, Schmidt-Thieme. BPR: Bayesian Personalized Ranking from Implicit Feedback. UAI 2009, arXiv 1205.2618.
 """
@@ -57,6 +57,38 @@ class Unseen:
         ranks = torch.minimum((shares.double() * counts).long(), counts - 1)
         passed = torch.searchsorted(self.keys, users * self.items + ranks, right=True) - self.starts[users]
         return ranks + passed
+
+
+@dataclass(slots=True)
+class Seen:
+    """The items that each of U users has interacted with. starts: (U + 1,) int64, where a user's begin among items (E,) int64."""
+
+    starts: Tensor
+    items: Tensor
+
+    @classmethod
+    def of(cls, matrix: sparse.csr_matrix | sparse.csr_array) -> Seen:
+        """Those of an interaction matrix (U, I)."""
+        return cls(*(torch.from_numpy(part.astype(np.int64)) for part in (matrix.indptr, matrix.indices)))
+
+    def to(self, device: torch.device) -> Seen:
+        """The same on a device; itself where it is there."""
+        return self if self.items.device == device else Seen(self.starts.to(device), self.items.to(device))
+
+    def counts(self, users: Tensor) -> Tensor:
+        """How many items each of the users (b,) has interacted with, (b,)."""
+        return self.starts[users + 1] - self.starts[users]
+
+    def pick(self, users: Tensor, shares: Tensor) -> Tensor:
+        """Of each user's items the one at a share of the way: users (b,), shares (b,) in [0, 1), to (b,); some item where there is none.
+
+        >>> seen = Seen.of(sparse.csr_array(np.array([[1, 0, 1], [0, 1, 0]])))
+        >>> seen.pick(torch.tensor([0, 0, 1]), torch.tensor([0.0, 0.5, 0.9])).tolist()
+        [0, 2, 1]
+        """
+        counts = self.counts(users)
+        ranks = torch.minimum((shares.double() * counts).long(), (counts - 1).clamp(min=0))
+        return self.items[(self.starts[users] + ranks).clamp(max=len(self.items) - 1)]
 
 
 def sample_negatives(users: Tensor, unseen: Unseen, generator: torch.Generator) -> Tensor:

@@ -17,7 +17,6 @@ from scipy import sparse
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
-from anyview.encoders.encoder import Encoder, Encoding
 from anyview.errors import UserError
 from anyview.objectives.contrast import in_blocks, part, products, unit
 from anyview.objectives.objective import Losses, Needs, Objective, Step
@@ -27,22 +26,20 @@ from anyview.views.view import View
 from anyview_recommenders.batch_nodes import parts, unique_nodes
 from anyview_recommenders.beside import behaviours_of
 from anyview_recommenders.datasets import Reading, open_interactions
-from anyview_recommenders.encoders import LightGraphConvolution
+from anyview_recommenders.encoders import ParallelConvolutions
 from anyview_recommenders.objectives import ranked
 from anyview_recommenders.owned import Owned
 from anyview_recommenders.training import trained
 from anyview_recommenders.views import Triples
 
 
-class BehaviourConvolutions(Encoder):
+class BehaviourConvolutions(ParallelConvolutions):
     """A LightGraphConvolution for each of K behaviours, fused: users by attention to what they do much of, items by a linear map.
 
-    behaviours: (U, I) CSR of each by name, the target last. dim: D. layers, deviation: of each convolution.
+    behaviours: (U, I) CSR of each by name, the target last; else as in ParallelConvolutions.
 
     User u weighs behaviour k by the softmax over behaviours of w_k times how often u did it; counts are over their mean, which w takes up.
     Linear maps begin as the identity and the mean, and w at 0: rows are at first a mean over behaviours, with one those of the convolution.
-    Views as in LightGraphConvolution; in training `layers` are the embeddings (M, K D), then the rows (M, D) of each behaviour.
-
     >>> encoder = BehaviourConvolutions({"view": csr_matrix(np.ones((2, 3))), "buy": csr_matrix(np.eye(2, 3))}, dim=4)
     >>> encoder(View({"nodes": torch.tensor([0, 4, 1])})).rows.shape
     torch.Size([3, 4])
@@ -51,11 +48,8 @@ class BehaviourConvolutions(Encoder):
     counts: Tensor
 
     def __init__(self, behaviours: Mapping[str, csr_matrix], dim: int = 64, *, layers: int = 2, deviation: float = 0.1) -> None:
-        super().__init__()
         matrices = list(behaviours.values())
-        self.dim = dim
-        self.users, self.items = matrices[0].shape
-        self.convolutions = nn.ModuleList([LightGraphConvolution(own, dim, layers=layers, deviation=deviation) for own in matrices])
+        super().__init__(matrices, dim, layers=layers, deviation=deviation)
         counts = np.stack([np.diff(own.indptr) for own in matrices], 1).astype(np.float64)
         relative = torch.from_numpy(counts / np.maximum(counts.mean(0), 1e-12)).to(torch.get_default_dtype())
         self.register_buffer("counts", relative, persistent=False)
@@ -67,17 +61,7 @@ class BehaviourConvolutions(Encoder):
             for linear in (self.of_users, self.of_items):
                 linear.bias.zero_()
 
-    def forward(self, view: View) -> Encoding:
-        seen = [convolution(view) for convolution in self.convolutions]
-        rows = torch.stack([encoding.rows for encoding in seen], 1)
-        fused = self.fused(view.data["nodes"], rows)
-        if not self.training:
-            return Encoding(fused)
-        embeddings = torch.cat([(encoding.layers or [])[0] for encoding in seen], 1)
-        return Encoding(fused, layers=[embeddings, *rows.unbind(1)])
-
     def fused(self, nodes: Tensor, rows: Tensor) -> Tensor:
-        """The rows (M, D) of nodes (M,) from those (M, K, D) of each behaviour."""
         shares = (self.attention * self.counts[nodes.clamp(max=self.users - 1)]).softmax(1)
         as_users = self.of_users((shares[..., None] * rows).sum(1))
         return torch.where((nodes < self.users)[:, None], as_users, self.of_items(rows.flatten(1)))
