@@ -34,6 +34,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "published": {},
     "lookahead 2": {"lookahead": 2},
     "lookahead 1": {"lookahead": 1},
+    "lookahead 2, dropout 0.4": {"lookahead": 2, "dropout": 0.4},
+    "lookahead 1, dropout 0.4": {"lookahead": 1, "dropout": 0.4},
+    "lookahead 2, each view its own noise": {"lookahead": 2, "structured": False},
+    "lookahead 2, learning rate 0.2": {"lookahead": 2, "lr": 0.2},
+    "lookahead 2, four passes": {"lookahead": 2, "passes": 4},
 }
 CHOSEN = {"MYOW": "lookahead 2", "BYOL": "lookahead 2"}
 SCORES = ("accuracy", "delta_accuracy")
@@ -87,19 +92,19 @@ def choose(options: Any) -> None:
     """Accuracy on held-out training trials, by setting and method."""
     trials = [
         Training(method, setting, options.seeds[0], fold, options.epochs, options.out)
-        for setting in SETTINGS
+        for setting in options.only
         for method in METHODS
         for fold in range(FOLDS)
     ]
     found = dict(zip(trials, make(trials, options.jobs), strict=True))
     rows = []
-    for setting in SETTINGS:
+    for setting in options.only:
         cells = [
             spread([100 * found[one]["scores"][TRAINED]["accuracy"] for one in trials if (one.method, one.setting) == (method, setting)])
             for method in METHODS
         ]
         rows.append([setting, *cells])
-    rates = [found[one]["scores"][RAW]["accuracy"] for one in trials if (one.method, one.setting) == ("MYOW", "published")]
+    rates = [found[one]["scores"][RAW]["accuracy"] for one in trials if (one.method, one.setting) == ("MYOW", options.only[0])]
     rows.append(["rates", *[spread([100 * rate for rate in rates])] * len(METHODS)])
     show(("setting", *METHODS), rows, markdown=options.markdown)
 
@@ -125,6 +130,7 @@ def main() -> None:
     parser = study_parser(__doc__, "runs/myow")
     parser.set_defaults(seeds=list(range(5)))
     parser.add_argument("--choose", action="store_true", help="compare settings on held-out training trials")
+    parser.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="these settings alone, with --choose")
     parser.add_argument("--epochs", type=int, default=1000)
     options = parser.parse_args()
     (choose if options.choose else compare)(options)

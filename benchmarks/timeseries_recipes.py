@@ -24,7 +24,7 @@ ARCHIVE = ("ArrowHead", "BasicMotions", "Coffee", "ECG200", "FaceFour", "GunPoin
 LARGE = "uci_har_subset"
 SETS = (LARGE, *ARCHIVE)
 RECIPES = {
-    "frame_projections": "--preset chirps --epochs 150 --mapper-epochs 20",
+    "frame_projections": "--preset chirps --encoder.dropout 0.2 --epochs 150 --mapper-epochs 20",
     "pair": "--preset chirps --epochs 200",
     "ts2vec": "--preset quick --iterations 200",
     "ts_tcc": "--preset quick --epochs 150",

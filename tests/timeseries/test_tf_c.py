@@ -167,7 +167,7 @@ def test_it_learns_on_real_windows_and_is_loaded_again(data_root: Path, tmp_path
     if not (data_root / "timeseries" / "uci_har_subset").is_dir():
         pytest.skip("no uci_har_subset under the data root")
     monkeypatch.setenv("ANYVIEW_DATA", str(data_root))
-    run = anyview.pretrain("timeseries/tf_c", tmp_path / "run", data="uci_har_subset", preset="quick", epochs=4, log_every=1)
+    run = anyview.pretrain("timeseries/tf_c", tmp_path / "run", data="uci_har_subset", preset="quick", epochs=2, log_every=1)
     losses = [line["loss"] for line in run.folder.metrics()]
     assert np.mean(losses[-5:]) < losses[0] - 0.5
     (result,) = run.evaluate(["logistic"], seeds=1)
