@@ -34,13 +34,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "published": {},
     "lookahead 2": {"lookahead": 2},
     "lookahead 1": {"lookahead": 1},
-    "lookahead 2, dropout 0.4": {"lookahead": 2, "dropout": 0.4},
     "lookahead 1, dropout 0.4": {"lookahead": 1, "dropout": 0.4},
-    "lookahead 2, each view its own noise": {"lookahead": 2, "structured": False},
-    "lookahead 2, learning rate 0.2": {"lookahead": 2, "lr": 0.2},
-    "lookahead 2, four passes": {"lookahead": 2, "passes": 4},
+    "lookahead 2, dropout 0.4": {"lookahead": 2, "dropout": 0.4},
+    "lookahead 2, dropout 0.2": {"lookahead": 2, "dropout": 0.2},
+    "lookahead 3, dropout 0.4": {"lookahead": 3, "dropout": 0.4},
 }
-CHOSEN = {"MYOW": "lookahead 2", "BYOL": "lookahead 2"}
+CHOSEN = {"MYOW": "lookahead 2, dropout 0.4", "BYOL": "lookahead 2, dropout 0.4"}
 SCORES = ("accuracy", "delta_accuracy")
 
 

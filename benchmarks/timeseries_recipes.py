@@ -34,7 +34,7 @@ LARGE_RECIPES = {
     "frame_projections": "",
     "pair": "",
     "ts2vec": "",
-    "ts_tcc": "--preset quick --epochs 20",
+    "ts_tcc": "--epochs 20",
     "tf_c": "--preset quick --epochs 20",
 }
 PROTOCOLS = ("logistic", "linear")

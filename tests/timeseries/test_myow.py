@@ -193,7 +193,7 @@ def test_reaches_are_told_apart_better_than_by_the_untrained_encoder(
     if not (data_root / "timeseries" / "monkey_reach_chewie1").is_dir():
         pytest.skip("no monkey_reach_chewie1 under the data root")
     monkeypatch.setenv("ANYVIEW_DATA", str(data_root))
-    run = anyview.pretrain("timeseries/myow", tmp_path / "run", epochs=75, warmup=20)
+    run = anyview.pretrain("timeseries/myow", tmp_path / "run", epochs=150, warmup=20)
     (result,) = run.evaluate(["reach_angle"], seeds=1)
     assert result.mean(TRAINED) > result.mean(RANDOM) + 0.1
     assert np.array_equal(anyview.load(tmp_path / "run").embed(), run.embed())
