@@ -139,7 +139,8 @@ def _set_matmul_precision(device: torch.device, precision: Sequence[str]) -> Non
 
 def _switches(device: torch.device) -> tuple[Any, ...]:
     """oneDNN's for a CPU, CUDA's for its own; both for any other device, whose libraries we do not know."""
-    cpu, cuda = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul
+    backends: Any = torch.backends
+    cpu, cuda = backends.mkldnn.matmul, backends.cuda.matmul
     return {"cpu": (cpu,), "cuda": (cuda,)}.get(device.type, (cpu, cuda))
 
 
