@@ -37,7 +37,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "lookahead 1, dropout 0.4": {"lookahead": 1, "dropout": 0.4},
     "lookahead 2, dropout 0.4": {"lookahead": 2, "dropout": 0.4},
     "lookahead 2, dropout 0.2": {"lookahead": 2, "dropout": 0.2},
-    "lookahead 3, dropout 0.4": {"lookahead": 3, "dropout": 0.4},
 }
 CHOSEN = {"MYOW": "lookahead 2, dropout 0.4", "BYOL": "lookahead 2, dropout 0.4"}
 SCORES = ("accuracy", "delta_accuracy")

@@ -27,9 +27,14 @@ from anyview_timeseries.neural_views import NeuralViews
 from anyview_timeseries.series import require_complete
 from anyview_timeseries.trials import TrialPairs
 
-PRESETS = {"grid": {"data": "chirps", "hidden": 32, "dim": 32, "candidates": 64}}
+PRESETS = {
+    "monkey_reach_chewie1": {"lookahead": 2, "dropout": 0.4},
+    "grid": {"data": "chirps", "hidden": 32, "dim": 32, "candidates": 64},
+}
 RANGES = {
     "lr": LogUniform(0.05, 2.0),
+    "lookahead": Integers(1, 5),
+    "dropout": Uniform(0.2, 0.8),
     "dropout_rate": Uniform(0.5, 1.0),
     "objective.weight": LogUniform(0.02, 0.5),
     "objective.neighbours": Integers(1, 9, log=True),
