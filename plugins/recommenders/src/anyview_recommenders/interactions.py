@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from anyview_recommenders.ones import of_ones
+
 OF_ROWS = ("user", "item", "time", "rating", "behaviour")
 """The fields that have one entry per interaction."""
 
@@ -61,10 +63,7 @@ class Interactions:
     @cached_property
     def _matrix(self) -> csr_matrix:
         ones = np.ones(len(self), dtype=np.float32)
-        matrix = csr_matrix((ones, (self.user, self.item)), shape=(self.users, self.items))
-        matrix.sum_duplicates()
-        matrix.data[:] = 1
-        return matrix
+        return of_ones(csr_matrix((ones, (self.user, self.item)), shape=(self.users, self.items)))
 
     def matrix(self) -> csr_matrix:
         """(U, I) float32 CSR of ones, each pair once, item positions of a row in order; shared between calls, so do not change it."""

@@ -13,6 +13,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csr_array, csr_matrix
 
+from anyview_recommenders.ones import of_ones
+
 Matrix: TypeAlias = csr_matrix | csr_array
 
 
@@ -33,7 +35,7 @@ def walked(path: Sequence[Matrix], neighbours: int, random: np.random.Generator)
         start, end = _stepped(start, end, matrix, random)
     apart = start != end
     links = csr_array((np.ones(int(apart.sum())), (start[apart], end[apart])), shape=(count, count))
-    return _of_ones(links + links.T)
+    return of_ones(csr_array(links + links.T))
 
 
 def with_oneself(links: Matrix) -> csr_array:
@@ -42,7 +44,7 @@ def with_oneself(links: Matrix) -> csr_array:
     >>> with_oneself(csr_array(np.array([[0.0, 2.0], [0.0, 0.0]]))).toarray().tolist()
     [[1.0, 1.0], [0.0, 1.0]]
     """
-    return _of_ones(csr_array(links) + sparse.eye_array(links.shape[0], format="csr"))
+    return of_ones(csr_array(links) + sparse.eye_array(links.shape[0], format="csr"))
 
 
 def _stepped(start: np.ndarray, place: np.ndarray, matrix: Matrix, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -51,10 +53,3 @@ def _stepped(start: np.ndarray, place: np.ndarray, matrix: Matrix, random: np.ra
     start, place, counts = (part[counts > 0] for part in (start, place, counts))
     entry = matrix.indptr[place] + (random.random(len(place)) * counts).astype(np.int64)
     return start, matrix.indices[entry].astype(np.int64)
-
-
-def _of_ones(links: sparse.sparray) -> csr_array:
-    found = csr_array(links)
-    found.sum_duplicates()
-    found.data[:] = 1
-    return found

@@ -21,6 +21,7 @@ from anyview_recommenders.beside import Beside, facts
 from anyview_recommenders.catalogue import Catalogue, packed
 from anyview_recommenders.features import SideFeatures
 from anyview_recommenders.interactions import Interactions
+from anyview_recommenders.ones import of_ones
 from anyview_recommenders.splits import Parts
 
 FACTORS = 64
@@ -140,9 +141,8 @@ class InteractionSource(Source):
     def catalogue(self) -> Catalogue:
         """What a run keeps of the log."""
         train = self.parts.train
-        held_out = self.parts.validation.matrix() + self.parts.test.matrix()
-        held_out.data[:] = 1
-        return Catalogue(train.user_ids, train.item_ids, train.matrix(), csr_matrix(held_out, dtype=np.float32))
+        held_out = of_ones(csr_matrix(self.parts.validation.matrix() + self.parts.test.matrix(), dtype=np.float32))
+        return Catalogue(train.user_ids, train.item_ids, train.matrix(), held_out)
 
     def fingerprint(self) -> str:
         train = self.parts.train

@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix
 from anyview.data.roots import data_root
 from anyview.errors import UserError
 from anyview_recommenders.interactions import Interactions
+from anyview_recommenders.ones import of_ones
 from anyview_recommenders.raw import shared_ids
 from anyview_recommenders.readers import read_file
 from anyview_recommenders.tables import Columns, header_of, of_frame, separator_of
@@ -59,9 +60,7 @@ def trust_matrix(links: Interactions, user_ids: np.ndarray, *, mutual: bool = Fa
         found = ", ".join(repr(one) for one in links.user_ids[:2].tolist())
         raise UserError(f"none of {len(links):,} links of trust is between users of the log, such as {examples}; they are of {found}")
     kept = np.concatenate([kept, kept[::-1]], axis=1) if mutual else kept
-    matrix = csr_matrix((np.ones(kept.shape[1], dtype=np.float32), (kept[0], kept[1])), shape=(count, count))
-    matrix.sum_duplicates()
-    matrix.data[:] = 1
+    matrix = of_ones(csr_matrix((np.ones(kept.shape[1], dtype=np.float32), (kept[0], kept[1])), shape=(count, count)))
     left = {"of users without interactions": int((~known).sum()), "to themselves": int((known & own).sum()), "repeated": repeated}
     words = ", ".join(f"{number:,} {name}" for name, number in left.items() if number)
     return matrix, {"left out of trust": words} if words else {}
@@ -73,9 +72,7 @@ def both_ways(trust: csr_matrix) -> csr_matrix:
     >>> both_ways(csr_matrix(np.array([[0.0, 1.0], [0.0, 0.0]]))).toarray().tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
-    links = csr_matrix(trust + trust.T)
-    links.data[:] = 1
-    return links
+    return of_ones(csr_matrix(trust + trust.T))
 
 
 def _first_two(names: list[str], what: str) -> Columns:

@@ -38,6 +38,7 @@ from anyview_recommenders.graph_convolution import check_rate
 from anyview_recommenders.knowledge import KnowledgeGraph
 from anyview_recommenders.losses import contrast_among
 from anyview_recommenders.objectives import BPR, ranked
+from anyview_recommenders.ones import of_ones
 from anyview_recommenders.recipes.kgcl import RelationalAttention
 from anyview_recommenders.row_diffusion import AT_ONCE, RowDiffusion
 from anyview_recommenders.sparse_product import SparseMatrix
@@ -176,10 +177,7 @@ def related(graph: KnowledgeGraph) -> csr_matrix:
     [[0.0, 1.0], [1.0, 0.0]]
     """
     heads, _, tails = graph.both_ways()
-    matrix = csr_matrix((np.ones(len(heads), dtype=np.float32), (heads, tails)), shape=(graph.entities, graph.entities))
-    matrix.sum_duplicates()
-    matrix.data[:] = 1
-    return matrix
+    return of_ones(csr_matrix((np.ones(len(heads), dtype=np.float32), (heads, tails)), shape=(graph.entities, graph.entities)))
 
 
 PRESETS = {
