@@ -84,3 +84,15 @@ def mean_of_items(entities: Tensor, factors: Tensor) -> Tensor:
     for factor, user, item in zip(factors, *(part.tolist() for part in log.nonzero()), strict=True):
         found[user] = found[user] + factor * entities[item] / log[user].sum()
     return found
+
+
+def plain_gathered(made: RelationalAttention, rows: Tensor, shown: Tensor) -> Tensor:
+    """What each entity gathers by attention to its shown triples, triple by triple: (E, D) of rows (E, D)."""
+    found = []
+    for head in range(ENTITIES):
+        own = [(r, t) for (h, r, t), keep in zip(each(made.triples), shown, strict=True) if keep and h == head]
+        both = torch.cat([made.of_head.weight, made.of_tail.weight], 1)
+        logits = [both @ torch.cat([rows[head], rows[t]]) @ made.relations[r] for r, t in own]
+        weights = torch.stack([torch.exp(torch.where(logit > 0, logit, 0.2 * logit)) for logit in logits]) if own else torch.zeros(0)
+        found.append(sum((w / weights.sum() * rows[t] for w, (_, t) in zip(weights, own, strict=True)), torch.zeros(DIM)))
+    return torch.stack(found)

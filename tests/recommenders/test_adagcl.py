@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -22,12 +21,7 @@ from .plain import DIM, ITEMS, USERS, bpr, half_squares, layers_of, small_batch,
 MADE = partial(AdaGCL, matrix=small_log())
 
 
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def encoder() -> LightGraphConvolution:

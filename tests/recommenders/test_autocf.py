@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,15 +28,6 @@ from .small_runs import assert_learns_to_rank
 COUNT = USERS + ITEMS
 NODES = torch.arange(COUNT)
 MADE = partial(AutoCF, seeds=2, depth=1, every=3)
-
-
-@pytest.fixture
-def double() -> Iterator[None]:
-    """Everything in float64."""
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(3)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def encoder(deviation: float = 1.0) -> AttentiveGraphConvolution:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -23,15 +22,6 @@ from tests.small_runs import assert_ends_alike_after_a_stop
 from .plain import DIM, ITEMS, USERS, info_nce, small_batch, small_log
 from .plain_behaviours import behaviour_step, dense_normalised, shop, small_behaviours, small_views, target_alone
 from .small_runs import assert_learns_to_rank
-
-
-@pytest.fixture
-def double() -> Iterator[None]:
-    """Everything in float64."""
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(2)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def encoder(dim: int = DIM) -> FusedConvolution:

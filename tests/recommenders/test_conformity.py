@@ -13,7 +13,7 @@ from torch.nn.functional import cosine_similarity
 from anyview_recommenders.conformity import conformity, divergence, spread_out, taken
 from anyview_recommenders.item_graph import ItemGraph, with_loops
 
-from .test_item_graph import double, near  # noqa: F401  the fixture
+from .test_item_graph import near
 from .test_sequences import ITEMS, batch
 
 SEQUENCE = torch.cat([batch().data["sequence"][:, :-1], torch.tensor([[0, 0, 0, 0, 0, 4]])])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -24,12 +24,7 @@ from anyview_recommenders.recipes.xsimgcl import XSimGCL
 from . import plain
 from .plain import DIM, both_sides, bpr, half_squares, layers_of, same, small_batch, small_log, small_triples, step_of
 
-
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def light() -> LightGraphConvolution:

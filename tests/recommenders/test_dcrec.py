@@ -22,7 +22,7 @@ from anyview_recommenders.sequence_encoders import ItemTransformer
 from anyview_recommenders.sequence_views import NextItems
 
 from .plain import info_nce
-from .test_item_graph import double, near, normalised  # noqa: F401  the fixture
+from .test_item_graph import near, normalised
 from .test_sequences import DIM, ITEMS, LENGTH, LOG, batch
 
 MADE = partial(DCRec, rate=0.4, weight=0.3, divergence=0.2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from anyview_recommenders.recommender import Recommender
 from tests.small_runs import assert_ends_alike_after_a_stop
 
 from .plain import DIM, ITEMS, USERS, batch_nodes, bpr, half_squares, info_nce, small_batch, small_log, small_triples
-from .plain_knowledge import ENTITIES, NODES, each, small_graph, small_source, step_without_dropout, unit
+from .plain_knowledge import ENTITIES, NODES, each, plain_gathered, small_graph, small_source, step_without_dropout, unit
 from .small_runs import assert_learns_to_rank
 
 HIDDEN = 7
@@ -37,28 +36,11 @@ def objective(dim: int = DIM, **options: Any) -> DiffKG:
     return DiffKG(dim, small_graph(), small_log(), **{"weight": 0.3, "heads": 20, "hidden": HIDDEN, "l2": 0.2, **options})
 
 
-@pytest.fixture
-def double() -> Iterator[None]:
-    """Everything in float64."""
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(2)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def plain_rows(made: DenoisedAttention, shown: Tensor) -> Tensor:
     """Rows of users and items from some triples: attention with what an entity was, and two layers over the interactions."""
     rows = total = made.entities
     for _ in range(made.hops):
-        found = []
-        for head in range(ENTITIES):
-            own = [(r, t) for (h, r, t), keep in zip(each(made.triples), shown, strict=True) if keep and h == head]
-            both = torch.cat([made.of_head.weight, made.of_tail.weight], 1)
-            logits = [both @ torch.cat([rows[head], rows[t]]) @ made.relations[r] for r, t in own]
-            weights = torch.stack([torch.exp(torch.where(logit > 0, logit, 0.2 * logit)) for logit in logits]) if own else torch.zeros(0)
-            gathered = sum((w / weights.sum() * rows[t] for w, (_, t) in zip(weights, own, strict=True)), torch.zeros(DIM))
-            found.append(unit(gathered + rows[head]))
-        rows = torch.stack(found)
+        rows = torch.stack([unit(row) for row in plain_gathered(made, rows, shown) + rows])
         total = 0.5 * total + rows
     log = torch.from_numpy(small_log().toarray()).double()
     scale = torch.outer(log.sum(1).clamp(min=1) ** -0.5, log.sum(0).clamp(min=1) ** -0.5) * log

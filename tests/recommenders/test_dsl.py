@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -33,15 +32,6 @@ def encoder(dim: int = DIM) -> SocialGraphConvolution:
 
 def objective(dim: int = DIM, dropout: float = 0.5) -> DSL:
     return DSL(dim, network(), trust_weight=0.4, weight=0.3, l2=0.2, dropout=dropout)
-
-
-@pytest.fixture
-def double() -> Iterator[None]:
-    """Everything in float64."""
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(2)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def plain_social(made: SocialGraphConvolution) -> Tensor:

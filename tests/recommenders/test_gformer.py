@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -23,12 +22,7 @@ MADE = partial(GFormer, matrix=small_log(), anchors=5, redraw=1, keep=0.6, share
 NODES = USERS + ITEMS
 
 
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def encoder() -> TransformerConvolution:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -24,15 +23,6 @@ from .plain import DIM, ITEMS, USERS, batch_nodes, bpr, half_squares, info_nce, 
 from .small_runs import assert_learns_to_rank
 
 NODES = torch.arange(USERS + ITEMS)
-
-
-@pytest.fixture
-def double() -> Iterator[None]:
-    """Everything in float64."""
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(3)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def encoder(dropout: float = 0.3, deviation: float = 1.0) -> HypergraphConvolution:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -21,14 +20,6 @@ from tests.small_runs import assert_ends_alike_after_a_stop
 from .plain import DIM, ITEMS, USERS, batch_nodes, bpr, half_squares, small_batch, small_log, small_triples, step_of
 from .plain_behaviours import dense_normalised, shop, small_behaviours, target_alone
 from .small_runs import assert_learns_to_rank
-
-
-@pytest.fixture
-def double() -> Iterator[None]:
-    """Everything in float64."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def encoder(dim: int = DIM) -> ParallelConvolutions:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -18,15 +16,6 @@ from anyview_recommenders.item_graph_encoders import GraphItemTransformer
 from anyview_recommenders.masked_graph import hide_around
 
 from .test_sequences import DIM, ITEMS, LENGTH, LOG, source
-
-
-@pytest.fixture
-def double() -> Iterator[None]:
-    """Everything in float64."""
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def near(distance: int = 1) -> sparse.csr_array:

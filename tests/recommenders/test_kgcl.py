@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +17,14 @@ from anyview_recommenders.recipes.kgcl import KGCL, RelationalAttention, chances
 from tests.small_runs import assert_ends_alike_after_a_stop
 
 from .plain import DIM, ITEMS, USERS, batch_nodes, bpr, half_squares, info_nce, same, small_log
-from .plain_knowledge import ENTITIES, NODES, attention, each, small_source, step_without_dropout, unit
-
-
-@pytest.fixture
-def double() -> Iterator[None]:
-    """Everything in float64."""
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(2)
-    yield
-    torch.set_default_dtype(torch.float32)
+from .plain_knowledge import NODES, attention, plain_gathered, small_source, step_without_dropout, unit
 
 
 def plain_attention(made: RelationalAttention, shown: Tensor) -> Tensor:
     """The entities' rows of KGCL's first part, triple by triple."""
     rows = total = made.entities
     for _ in range(made.hops):
-        found = []
-        for head in range(ENTITIES):
-            own = [(r, t) for (h, r, t), keep in zip(each(made.triples), shown, strict=True) if keep and h == head]
-            both = torch.cat([made.of_head.weight, made.of_tail.weight], 1)
-            logits = [both @ torch.cat([rows[head], rows[t]]) @ made.relations[r] for r, t in own]
-            weights = torch.stack([torch.exp(torch.where(logit > 0, logit, 0.2 * logit)) for logit in logits]) if own else torch.zeros(0)
-            found.append(unit(sum((w / weights.sum() * rows[t] for w, (_, t) in zip(weights, own, strict=True)), torch.zeros(DIM))))
-        rows = torch.stack(found)
+        rows = torch.stack([unit(row) for row in plain_gathered(made, rows, shown)])
         total = total + rows
     return total
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -15,12 +13,7 @@ from anyview_recommenders.recipes.lightgcl import LightGCL, LowRank
 from . import plain
 from .plain import DIM, ITEMS, USERS, bpr, half_squares, layers_of, same, small_batch, small_log, small_triples, step_of
 
-
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def encoder() -> LightGraphConvolution:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -26,15 +25,6 @@ from .test_item_graph import near, normalised
 from .test_sequences import DIM, ITEMS, LENGTH, batch
 
 MADE = partial(MAERec, seeds=2, depth=2, every=3, edges=7, others=6)
-
-
-@pytest.fixture
-def double() -> Iterator[None]:
-    """Everything in float64."""
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(3)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def encoder() -> GraphItemTransformer:

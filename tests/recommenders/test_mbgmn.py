@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -22,14 +21,6 @@ from .plain_behaviours import behaviour_step, dense_normalised, shop, small_beha
 from .small_runs import assert_learns_to_rank
 
 HALF = DIM // 2
-
-
-@pytest.fixture
-def double() -> Iterator[None]:
-    """Everything in float64."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def encoder(dim: int = DIM) -> MetaGraph:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -18,11 +17,7 @@ from .plain import DIM, ITEMS, USERS, bpr, half_squares, info_nce, layers_of, sa
 MADE = partial(NCL, users=USERS, items=ITEMS, prototypes=3, warmup=0)
 
 
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def encoder() -> LightGraphConvolution:

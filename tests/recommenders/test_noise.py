@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -15,11 +13,7 @@ from .plain import DIM, ITEMS, USERS, layers_of, small_log
 ALL = torch.arange(USERS + ITEMS)
 
 
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def encoder(layers: int = 3) -> NoisyGraphConvolution:

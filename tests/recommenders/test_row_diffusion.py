@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,13 +16,7 @@ from anyview_recommenders.row_diffusion import RowDiffusion, check_size, schedul
 COUNT = 9
 
 
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    """Everything in float64."""
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(1)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def matrix() -> csr_matrix:

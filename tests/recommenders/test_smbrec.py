@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -48,14 +47,6 @@ def encoder(dim: int = DIM) -> BehaviourConvolutions:
 
 
 objective = partial(SMBRec, matrix=small_log(), share=0.2, weight=0.3, temperature=0.4, l2=0.1)
-
-
-@pytest.fixture
-def double() -> Iterator[None]:
-    """Everything in float64."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def test_pairs_are_those_of_most_mutual_information() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -41,15 +40,6 @@ def encoder(dim: int = DIM) -> MetapathConvolution:
 
 def objective(dim: int = DIM) -> SMIN:
     return SMIN(dim, joined(PATHS, small_log()), weight=0.3, own_weight=0.4, l2=0.2)
-
-
-@pytest.fixture
-def double() -> Iterator[None]:
-    """Everything in float64."""
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(2)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def spread(links: np.ndarray) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -104,14 +103,6 @@ def test_mhcn_keeps_the_contracts_and_users_without_anything_stay_finite() -> No
 
 def test_two_processes_are_one() -> None:
     check_stage_rank_exact(partial(tiny_stage, MHCN, small_triples, encoder), small_batch)
-
-
-@pytest.fixture
-def double() -> Iterator[None]:
-    """Everything in float64."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def dense_channels() -> list[Tensor]:
