@@ -62,6 +62,7 @@ LEARNED = {
     "MHCN": "recommenders/mhcn",
     "DSL": "recommenders/dsl",
     "SMIN": "recommenders/smin",
+    "KCGN": "recommenders/kcgn",
     "S-MBRec": "recommenders/smbrec",
     "CML": "recommenders/cml",
     "HMG-CR": "recommenders/hmgcr",
@@ -72,7 +73,7 @@ LEARNED = {
     "DiffKG": "recommenders/diffkg",
 }
 BESIDE_LIGHTGCN = {
-    "social": ("MHCN", "DSL", "SMIN"),
+    "social": ("MHCN", "DSL", "SMIN", "KCGN"),
     "behaviours": ("S-MBRec", "CML", "HMG-CR", "MBGMN"),
     "knowledge": ("KGIN", "KGCL", "KGRec", "DiffKG"),
 }

@@ -19,7 +19,8 @@ from anyview.errors import UserError
 from anyview.testing import check_encoder, check_objective, check_stage_rank_exact, tiny_stage
 from anyview.views.view import View
 from anyview_recommenders.datasets import open_interactions
-from anyview_recommenders.recipes.smin import SMIN, MetapathConvolution, MetapathMixture, categories_of, joined, metapaths, smin
+from anyview_recommenders.features import categories_of
+from anyview_recommenders.recipes.smin import SMIN, MetapathConvolution, MetapathMixture, joined, metapaths, smin
 from anyview_recommenders.recommender import Recommender
 from tests.small_runs import assert_ends_alike_after_a_stop
 

@@ -1,4 +1,4 @@
-"""What stands beside a log: whom its users trust, what else they did with its items, and what is known of these."""
+"""What stands beside a log: whom its users trust, what else they did with its items, how and when, and what is known of these."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from anyview_recommenders.knowledge import KnowledgeGraph
 
 @dataclass(frozen=True, eq=False)
 class Beside:
-    """Trust between the users of a log, their other behaviours, and knowledge of its items.
+    """Trust between the users of a log, their other behaviours, ratings and times of what they used, and knowledge of its items.
 
     trust: (U, U) CSR of ones, row u has those that user u trusts; nobody trusts themselves. behaviours: (U, I) CSR of ones for each
     auxiliary behaviour by name, in the log's order. target: the behaviour that the log itself is of, "" where they are not told apart.
-    knowledge: triples, of whose entities the first are the items.
+    knowledge: triples, of whose entities the first are the items. ratings, times: (n,) float64, of the training matrix's entries.
 
     >>> beside = Beside(behaviours={"view": csr_matrix(np.eye(2, 3))}, target="buy")
     >>> again = Beside.of(beside.arrays(), users=2, items=3)
@@ -33,6 +33,8 @@ class Beside:
     behaviours: Mapping[str, csr_matrix] = field(default_factory=dict)
     target: str = ""
     knowledge: KnowledgeGraph | None = None
+    ratings: np.ndarray | None = None
+    times: np.ndarray | None = None
 
     @classmethod
     def of(cls, kept: Mapping[str, np.ndarray], users: int, items: int) -> Beside:
@@ -40,7 +42,8 @@ class Beside:
         trust = matrix_of(kept, "trust", users) if "trust_starts" in kept else None
         *others, target = unpacked(kept, "behaviours").tolist() if "behaviours" in kept else [""]
         behaviours = {name: matrix_of(kept, f"behaviour_{place}", items) for place, name in enumerate(others)}
-        return cls(trust, behaviours, target, KnowledgeGraph.of(kept, items) if "knowledge_head" in kept else None)
+        knowledge = KnowledgeGraph.of(kept, items) if "knowledge_head" in kept else None
+        return cls(trust, behaviours, target, knowledge, kept.get("ratings"), kept.get("times"))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as plain arrays by name, for `of`; none where there is nothing."""
@@ -49,6 +52,7 @@ class Beside:
         names = np.array([*self.behaviours, self.target], dtype=object)
         found = packed("behaviours", names) if self.target else {}
         found |= {} if self.knowledge is None else self.knowledge.arrays()
+        found |= {name: own for name, own in (("ratings", self.ratings), ("times", self.times)) if own is not None}
         for name, matrix in matrices.items():
             found |= {f"{name}_starts": matrix.indptr, f"{name}_items": matrix.indices}
         return found
@@ -79,6 +83,15 @@ def knowledge_of(source: Source) -> KnowledgeGraph:
         sentence = f"the data {source.name!r} has no knowledge of its items beside it, and a model of a knowledge graph was asked for"
         raise UserError(f"{sentence}; name a file with a head, a relation and a tail on each line: --reading.knowledge FILE")
     return knowledge
+
+
+def ratings_and_times(source: Source) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Of each entry of the training matrix its rating and its time in seconds, (n,) float64; None for what the log does not say.
+
+    It is of a log, or of the outline that a run is loaded with, that was opened with details=True.
+    """
+    beside = _beside(source)
+    return beside.ratings, beside.times
 
 
 def _beside(source: Source) -> Beside:

@@ -39,7 +39,8 @@ class Preparation:
     the behaviour that is predicted, and that parts are of; the others are kept beside them ("last" is the last that the log names). trust:
     a file of links between users, or "own" for those that come with the data, where it has some. mutual: trust holds both ways.
     knowledge: a file of triples, or "own" as for trust. link: a table of items and their entities, where ids are not equal.
-    train_share: the share of the training interactions that is kept, drawn with `seed`, at least one a user.
+    details: the rating and the time of each training pair are kept beside it, where the log has them. train_share: the share of the
+    training interactions that is kept, drawn with `seed`, at least one a user.
     """
 
     split: SplitName | None = None
@@ -54,6 +55,7 @@ class Preparation:
     mutual: bool = False
     knowledge: Any = None
     link: Any = None
+    details: bool = False
     train_share: float = 1.0
 
     def __post_init__(self) -> None:
@@ -73,9 +75,9 @@ def open_interactions(data: Any, **options: Any) -> Source:
 
     data: a source (returned as it is); a DataFrame; an `Interactions`; the path of a file or folder in a layout of `readers`; a name of
     such under the data root; the name of a registered data set ("lastfm", "generated"). options: those of `Preparation` (split, share,
-    validation, seed, k_core, min_rating, behaviour, target, trust, mutual, knowledge, link, train_share), of `Columns` (user, item, rating,
-    time, behaviour_column, separator, layout) and of `FeatureOptions` (features, item_features, user_features, categories, lists, numbers,
-    left_out, between, least, longest, buckets, new_items).
+    validation, seed, k_core, min_rating, behaviour, target, trust, mutual, knowledge, link, details, train_share), of `Columns` (user,
+    item, rating, time, behaviour_column, separator, layout) and of `FeatureOptions` (features, item_features, user_features, categories,
+    lists, numbers, left_out, between, least, longest, buckets, new_items).
     Raises UserError for what cannot be read, is refused by the preparation, and for unknown options.
 
     >>> open_interactions("generated").shape["users"]
@@ -116,7 +118,7 @@ def prepare(raw: Raw, name: str, options: Mapping[str, Any], *, log_path: Path |
     side, noted = side_features(parts.train, tables, asked) if asked.wanted else (None, {})
     knowledge, untold = _knowledge(raw, parts.train.item_ids, how, log_path)
     behaviours = {own: without_held_out(matrix, parts) for own, matrix in behaviours.items()}
-    beside = Beside(trust, behaviours, target, knowledge)
+    beside = Beside(trust, behaviours, target, knowledge, **(_details(parts.train) if how.details else {}))
     told |= untold
     return InteractionSource(name, parts, side=side, beside=beside, notes={"layout": raw.layout, **raw.notes, **told, **noted})
 
@@ -144,6 +146,12 @@ def _in_parts(raw: Raw, how: Preparation, name: str) -> tuple[Parts, dict[str, c
     if validation is not None:
         parts = replace(parts, validation=validation)
     return thin(parts, how.train_share, how.seed), behaviours, target
+
+
+def _details(train: Interactions) -> dict[str, np.ndarray]:
+    """Ratings and times of the training matrix's entries, where the log has them."""
+    said = {"ratings": train.rating, "times": train.time}
+    return {name: train.of_pairs(own) for name, own in said.items() if own is not None}
 
 
 def _with_items(parts: Parts, ids: np.ndarray) -> Parts:

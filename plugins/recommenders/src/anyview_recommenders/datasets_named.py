@@ -13,7 +13,7 @@ from anyview_recommenders.datasets import prepare
 from anyview_recommenders.generated import generate
 from anyview_recommenders.generated_features import generate_with_features
 from anyview_recommenders.generated_knowledge import generate_with_knowledge
-from anyview_recommenders.generated_social import generate_behaviours, generate_kinds, generate_trust
+from anyview_recommenders.generated_social import generate_behaviours, generate_kinds, generate_rated, generate_trust
 from anyview_recommenders.generated_walks import walk
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.raw import Raw, assemble
@@ -42,11 +42,11 @@ def generated_walks(**options: Any) -> InteractionSource:
 
 
 def generated_social(**options: Any) -> InteractionSource:
-    """The generated log with shorter histories, trust between users who share tastes, and kinds of items; needs no file.
+    """The generated log with shorter histories, ratings, trust between users who share tastes, and kinds of items; needs no file.
 
-    features=True takes the kinds.
+    features=True takes the kinds, details=True ratings and times.
     """
-    raw = Raw(generate(median=8), layout="generated", trust=generate_trust(), tables={"item": generate_kinds})
+    raw = Raw(generate_rated(), layout="generated", trust=generate_trust(), tables={"item": generate_kinds})
     return prepare(raw, "generated-social", options)
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
+from scipy import sparse
 from scipy.sparse import csr_matrix
 
 from anyview.data.source import Source
-from anyview.errors import UserError
+from anyview.errors import UserError, unknown
 from anyview_recommenders.catalogue import packed, unpacked
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.splits import when
@@ -92,6 +93,23 @@ class SideFeatures:
     def facts(self) -> dict[str, Any]:
         """What each feature is, in words."""
         return {f"features of {side}": ", ".join(map(_told, own)) for side, own in (("users", self.users), ("items", self.items))}
+
+
+def categories_of(source: Source, names: str = "") -> csr_matrix | None:
+    """(I, C) CSR, which values items have of features; None where they have none.
+
+    names: of features, with commas between them; all that are categories or lists by default. Raises UserError for one that there is not.
+    """
+    features = SideFeatures.of(source).items if "features_of_items" in source.keeps() else ()
+    there = {feature.name: feature for feature in features if feature.kind != "id"}
+    asked = [name.strip() for name in names.split(",") if name.strip()]
+    for name in asked:
+        if name not in there:
+            raise unknown("feature of items", name, list(there), look=", ".join(there) or "a table of --reading.item_features")
+    chosen = asked or [name for name, feature in there.items() if feature.kind in ("category", "list")]
+    matrices = [there[name].matrix()[:, 1:] for name in chosen]  # without what is not known
+    found = csr_matrix(sparse.hstack(matrices)) if matrices else None
+    return found if found is not None and found.nnz else None
 
 
 def ids_of(known: np.ndarray) -> Feature:

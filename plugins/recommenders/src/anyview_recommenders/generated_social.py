@@ -1,11 +1,13 @@
-"""What goes with generated logs beside what was used: whom users trust, kinds of items, and which views become purchases."""
+"""What goes with generated logs beside what was used: ratings, whom users trust, kinds of items, and which views become purchases."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from anyview_recommenders.generated import by_taste, numbered_names, tastes_of_users
+from anyview_recommenders.generated import by_taste, log_of, numbered_names, tastes_of_users
 from anyview_recommenders.interactions import Interactions
 
 
@@ -32,6 +34,21 @@ def generate_trust(
     trusts |= (trusts & (random.random((users, users)) < mutual)).T
     truster, trusted = np.nonzero(trusts)
     return Interactions(truster, trusted, numbered_names("user", users), numbered_names("user", users))
+
+
+def generate_rated(
+    users: int = 600, items: int = 400, *, tastes: int = 8, median: int = 8, exponent: float = 0.7, sharpness: float = 6.0, seed: int = 0
+) -> Interactions:
+    """The log of `generate` of these numbers and seed, with ratings from 1 to 5: how well tastes of user and item meet, and noise.
+
+    >>> log = generate_rated(50, 40)
+    >>> sorted(set(log.rating.tolist()))
+    [1.0, 2.0, 3.0, 4.0, 5.0]
+    """
+    drawn, used = by_taste(users, items, tastes=tastes, median=median, exponent=exponent, sharpness=sharpness, seed=seed)
+    match = (drawn.of_users[used.user] * drawn.of_items[used.item]).sum(1)
+    noise = np.random.default_rng([seed, 4]).normal(size=len(match))
+    return replace(log_of(used, users, items), rating=np.clip(np.round(1 + 4 * match + noise), 1, 5))
 
 
 def generate_kinds(

@@ -69,6 +69,16 @@ class Interactions:
         """(U, I) float32 CSR of ones, each pair once, item positions of a row in order; shared between calls, so do not change it."""
         return self._matrix
 
+    def of_pairs(self, values: np.ndarray) -> np.ndarray:
+        """What interactions say, (n,), of each entry of `matrix`, row by row; where a pair comes several times, what its first says.
+
+        >>> log = Interactions.from_ids([1, 2, 1], [5, 5, 6])
+        >>> log.of_pairs(np.array([0.5, 1.0, 2.0])).tolist()
+        [0.5, 2.0, 1.0]
+        """
+        _, first = np.unique(self.user * self.items + self.item, return_index=True)
+        return values[first]
+
     def select(self, mask: np.ndarray) -> Interactions:
         """The interactions where mask (n,) is True, or those of position mask (m,); users and items keep their positions."""
         return replace(self, **{name: getattr(self, name)[mask] for name in OF_ROWS if getattr(self, name) is not None})

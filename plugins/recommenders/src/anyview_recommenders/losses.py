@@ -97,6 +97,18 @@ def product_losses(queries: Tensor, keys: Tensor, own: Tensor, bound: float = to
     return log_sum_exp(queries, keys) - with_own.clamp(-bound, bound)
 
 
+def told_apart(true: Tensor, false: Tensor, summary: Tensor) -> Tensor:
+    """Binary cross-entropy of telling true rows from false ones by their products with summaries, of each the sum of both, (M,).
+
+    true, false, summary: (M, D).
+
+    >>> told_apart(torch.zeros(3, 2), torch.zeros(3, 2), torch.ones(3, 2)).exp().round(decimals=3).tolist()
+    [4.0, 4.0, 4.0]
+    """
+    true, false = full(true), full(false)
+    return softplus(-(true * summary).sum(1)) + softplus((false * summary).sum(1))
+
+
 def spread(users: Tensor, items: Tensor) -> Tensor:
     """Mean uniformity of a batch's users (M, D) and of its items (K, D), each node once; a single node has no other and counts 0.
 

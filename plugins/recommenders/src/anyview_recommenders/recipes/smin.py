@@ -21,11 +21,10 @@ import torch
 from scipy import sparse
 from scipy.sparse import csr_array, csr_matrix
 from torch import Tensor, nn
-from torch.nn.functional import normalize, softplus
+from torch.nn.functional import normalize
 
-from anyview.data.source import Source
 from anyview.encoders.encoder import Encoder, Encoding
-from anyview.errors import UserError, unknown
+from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Step
 from anyview.ranges import Integers, LogUniform
 from anyview.recipe import Recipe, Task, recipe
@@ -34,7 +33,8 @@ from anyview_recommenders.batch_nodes import gathered_nodes, select
 from anyview_recommenders.beside import trust_of
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
-from anyview_recommenders.features import SideFeatures
+from anyview_recommenders.features import categories_of
+from anyview_recommenders.losses import told_apart
 from anyview_recommenders.metapaths import Matrix, walked, with_oneself
 from anyview_recommenders.objectives import BPR, ranked
 from anyview_recommenders.source import InteractionSource
@@ -67,23 +67,6 @@ def metapaths(trust: csr_matrix, matrix: csr_matrix, categories: csr_matrix | No
         users["UITIU"] = walked([matrix, *alike, back], neighbours, random)
         items["ITI"] = walked(alike, neighbours, random)
     return Metapaths(users, items)
-
-
-def categories_of(source: Source, names: str = "") -> csr_matrix | None:
-    """(I, C) CSR, which values items have of features; None where they have none.
-
-    names: of features, with commas between them; all that are categories or lists by default. Raises UserError for one that there is not.
-    """
-    features = SideFeatures.of(source).items if "features_of_items" in source.keeps() else ()
-    there = {feature.name: feature for feature in features if feature.kind != "id"}
-    asked = [name.strip() for name in names.split(",") if name.strip()]
-    for name in asked:
-        if name not in there:
-            raise unknown("feature of items", name, list(there), look=", ".join(there) or "a table of --reading.item_features")
-    chosen = asked or [name for name, feature in there.items() if feature.kind in ("category", "list")]
-    matrices = [there[name].matrix()[:, 1:] for name in chosen]  # without what is not known
-    found = csr_matrix(sparse.hstack(matrices)) if matrices else None
-    return found if found is not None and found.nnz else None
 
 
 class MetapathMixture(nn.Module):
@@ -141,15 +124,6 @@ class MetapathConvolution(Encoder):
         return Encoding(whole.index_select(0, nodes), layers=[self.embedding.index_select(0, nodes)] if self.training else None)
 
 
-def told_apart(true: Tensor, false: Tensor, summary: Tensor) -> Tensor:
-    """Binary cross-entropy of telling true rows from false ones by their products with summaries, all (M, D): a mean over M of both.
-
-    >>> round(float(told_apart(torch.zeros(3, 2), torch.zeros(3, 2), torch.ones(3, 2))), 4)
-    1.3863
-    """
-    return (softplus(-(true * summary).sum(1)) + softplus((false * summary).sum(1))).mean()
-
-
 class SMIN(BPR):
     """BPR, and a node's neighbourhood that tells what surrounds it, and its own row, from those of a shuffled graph.
 
@@ -178,8 +152,8 @@ class SMIN(BPR):
         right, wrong, own = (part.index_select(0, batch) for part in (true, false, rows))
         around = torch.sigmoid(self.near(self.near(rows))).index_select(0, batch)
         found = torch.sigmoid(self.links.products(true, true))
-        terms["around"] = self.weight * told_apart(right, wrong, around)
-        terms["own"] = self.own_weight * (told_apart(right, wrong, own) + (1 - found).square().mean())
+        terms["around"] = self.weight * told_apart(right, wrong, around).mean()
+        terms["own"] = self.own_weight * (told_apart(right, wrong, own).mean() + (1 - found).square().mean())
         return terms
 
     def collapse_line(self, rows: int) -> float | None:
