@@ -16,7 +16,8 @@ from anyview.testing import check_encoder, check_objective, check_stage_rank_exa
 from anyview.views.view import View
 from anyview_recommenders.behaviour_views import BehaviourTriples
 from anyview_recommenders.encoders import LightGraphConvolution
-from anyview_recommenders.recipes.cml import CML, Counted, FusedConvolution, WeightNetwork, cml, contrast_losses
+from anyview_recommenders.fused_convolution import Counted, FusedConvolution, contrast_losses
+from anyview_recommenders.recipes.cml import CML, WeightNetwork, cml
 from tests.small_runs import assert_ends_alike_after_a_stop
 
 from .plain import DIM, ITEMS, USERS, info_nce, small_batch, small_log

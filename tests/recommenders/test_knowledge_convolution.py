@@ -25,12 +25,12 @@ from anyview_recommenders.recipes.kgin import KGIN, IntentConvolution, kgin
 from anyview_recommenders.recipes.kgrec import KGRec, kgrec
 from anyview_recommenders.recommender import Recommender
 
-from .plain import DIM, ITEMS, small_batch, small_log, small_triples
+from .plain import DIM, small_batch, small_log, small_triples
 from .plain_knowledge import ENTITIES, NODES, RELATIONS, attention, each, intents, rationales, small_graph, small_source
 
 
 def kgcl_of(dim: int) -> KGCL:
-    return KGCL(dim, ITEMS, weight=0.3, translation=0.1, l2=0.2)
+    return KGCL(dim, small_log().nnz, weight=0.3, translation=0.1, l2=0.2)
 
 
 ALL: dict[str, tuple[Callable[[int], Any], Callable[[int], Any]]] = {
@@ -87,7 +87,7 @@ def test_message_dropout_keeps_the_mean_and_follows_its_seed() -> None:
     ("make", "sentence"),
     [
         (lambda: KGRec(DIM, masked=0), "at least 1 triple is hidden"),
-        (lambda: KGCL(DIM, ITEMS, share=0.0), "the share of interactions that stay lies above 0"),
+        (lambda: KGCL(DIM, small_log().nnz, share=0.0), "the share of interactions that stay lies above 0"),
         (lambda: KGIN(DIM, rate=1.0), r"rate must lie in \[0, 1\)"),
         (lambda: IntentConvolution(small_graph(), csr_matrix(small_log()), DIM, dropout=1.0), r"dropout must lie in \[0, 1\)"),
     ],

@@ -20,88 +20,26 @@ none could count more than another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
-from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import layer_norm, leaky_relu, softplus
+from torch.nn.functional import layer_norm
 
-from anyview.encoders.encoder import Encoder, Encoding
 from anyview.errors import UserError
 from anyview.learning_rates import ParameterGroup
-from anyview.objectives.contrast import in_blocks, part, products, unit
 from anyview.objectives.gram import full
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.ranges import Integers, LogUniform
 from anyview.recipe import Recipe, Task, recipe
 from anyview.schedules import Constant
-from anyview.views.view import View
-from anyview_recommenders.batch_nodes import parts
 from anyview_recommenders.behaviour_views import BehaviourBatch, BehaviourTriples
 from anyview_recommenders.beside import behaviours_of
 from anyview_recommenders.datasets import Reading, open_interactions
-from anyview_recommenders.encoders import SelectedLayers
-from anyview_recommenders.losses import bpr_loss, squared_length
-from anyview_recommenders.objectives import embeddings
-from anyview_recommenders.sparse_product import SparseMatrix, degree_normalised
+from anyview_recommenders.fused_convolution import Counted, FusedConvolution, fused_losses
+from anyview_recommenders.losses import bpr_loss
 from anyview_recommenders.training import trained
-
-
-class FusedConvolution(Encoder):
-    """One embedding of each user and item, spread over the graph of each of K behaviours; every layer reads the mean of what came of them.
-
-    behaviours: (U, I) CSR of each by name, the target last. dim: D. layers: L. deviation: of the normal distribution that embeddings start
-    from. slope: of activations below 0; with 1 there are none.
-
-    A layer's row of behaviour k is the activation of W times the neighbours' sum in the normalised graph of k, the fused one that of W
-    times its mean over behaviours. Rows are linear maps of embeddings and layers side by side. Weights of users and of items are apart;
-    they begin as identities and as means over layers, so that with one behaviour and a slope of 1 rows are at first LightGCN's.
-
-    Views as in LightGraphConvolution; in training `layers` are the embeddings (M, D), then the rows (M, D) of each behaviour, which users
-    alone have.
-
-    >>> encoder = FusedConvolution({"view": csr_matrix(np.ones((2, 3))), "buy": csr_matrix(np.eye(2, 3))}, dim=4)
-    >>> encoder(View({"nodes": torch.tensor([0, 4, 1])})).rows.shape
-    torch.Size([3, 4])
-    """
-
-    def __init__(
-        self, behaviours: Mapping[str, csr_matrix], dim: int = 64, *, layers: int = 3, deviation: float = 0.1, slope: float = 0.5
-    ) -> None:
-        super().__init__()
-        matrices = list(behaviours.values())
-        self.dim, self.slope = dim, slope
-        self.users, self.items = matrices[0].shape
-        self.graphs = nn.ModuleList([SparseMatrix(degree_normalised(own)) for own in matrices])
-        self.embedding = nn.Parameter(deviation * torch.randn(self.users + self.items, dim))
-        self.weights = nn.Parameter(torch.eye(dim).repeat(layers, 2, 1, 1))
-        self.joined = nn.Parameter(torch.eye(dim).repeat(2, layers + 1, 1) / (layers + 1))
-
-    def forward(self, view: View) -> Encoding:
-        nodes, fused, each = view.data["nodes"], [self.embedding], [[self.embedding] for _ in self.graphs]
-        for of_users, of_items in self.weights:
-            users, items = self.sides(fused[-1])
-            own = [torch.cat([graph(items) @ of_users, graph.back(users) @ of_items]) for graph in self.graphs]
-            fused.append(leaky_relu(torch.stack(own).mean(0), self.slope))
-            for layers, product in zip(each, own, strict=True):
-                layers.append(leaky_relu(product, self.slope))
-        rows = torch.cat([self.join([self.sides(layer)[side] for layer in fused], side) for side in range(2)])
-        if not self.training:
-            return Encoding(rows.index_select(0, nodes))
-        of_users = [self.join([self.sides(layer)[0] for layer in layers], 0) for layers in each]
-        return Encoding(rows.index_select(0, nodes), layers=SelectedLayers([self.embedding, *of_users], nodes))
-
-    def sides(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """The rows of users (U, D) and of items (I, D), of those of all nodes (N, D)."""
-        return rows.split([self.users, self.items])
-
-    def join(self, layers: list[Tensor], side: int) -> Tensor:
-        """The rows of all users, side 0, or of all items, side 1, from their embeddings and layers."""
-        return torch.cat(layers, 1) @ self.joined[side]
 
 
 class WeightNetwork(nn.Module):
@@ -128,36 +66,6 @@ class WeightNetwork(nn.Module):
         found = layer_norm(numbers, numbers.shape[1:]) * self.scale[:, None] + self.shift[:, None]
         first, second = found.sigmoid()
         return first, second
-
-
-def contrast_losses(target: Tensor, other: Tensor, temperature: float) -> Tensor:
-    """InfoNCE of each of M users: cross-entropy of finding them among all in another behaviour, by their rows of the target; (M,).
-
-    target, other: (M, D), each user once; products are cosines. It can be differentiated twice.
-
-    >>> contrast_losses(torch.ones(8, 4), torch.ones(8, 4), 0.5).exp().round(decimals=3).tolist()[:2]
-    [8.0, 8.0]
-    """
-    queries, keys = unit(target, 1 / temperature), unit(other)
-    places = torch.arange(len(keys), device=keys.device)
-
-    def losses(own: slice) -> Tensor:
-        return nn.functional.cross_entropy(products(part(queries, own), keys), part(places, own), reduction="none")
-
-    return in_blocks(losses, len(queries), len(keys))
-
-
-class Counted(NamedTuple):
-    """Losses (P,), what a network weighs them by, own and fused (P, D), and what each is multiplied by for a sum of means, (P,)."""
-
-    losses: Tensor
-    own: Tensor
-    fused: Tensor
-    shares: Tensor
-
-    def total(self, weights: Tensor) -> Tensor:
-        """The sum over behaviours of the means of weighted losses."""
-        return (weights * self.losses * self.shares).sum()
 
 
 class CML(Objective):
@@ -198,26 +106,11 @@ class CML(Objective):
         return [ParameterGroup(self.networks.parameters(), Constant(self.rate))] if len(self.networks) else []
 
     def forward(self, step: Step) -> Losses:
-        shown = BehaviourBatch.of(step)
-        people, place = shown.users.unique(return_inverse=True)
-        items = torch.stack([shown.positives, shown.negatives])
-        at, behaviour = shown.there.nonzero(as_tuple=True)
-        whose, count = place[at], len(at)
-        encoding = step.encode(View({"nodes": torch.cat([people, items[:, at, behaviour].flatten()])}))
-        of_people, positives, negatives = parts(encoding, [len(people), count, count])
-        fused, own = of_people.rows, torch.stack([*(of_people.layers or [])[1:]])
-        losses = softplus((fused[whose] * (negatives.rows - positives.rows)).sum(1))
-        ranking = Counted(losses, own[behaviour, whose], fused[whose], shown.shares(self.auxiliary)[behaviour])
-        length = self.l2 * squared_length(embeddings(of_people)[place], embeddings(positives), embeddings(negatives))
+        of_batch = fused_losses(step, BehaviourBatch.of(step), self.weight, self.temperature, self.auxiliary)
+        length = self.l2 * of_batch.length
         if len(self.networks):
-            return self._weighed(step, ranking, self._contrast(own, fused), length)
-        return Losses(bpr=ranking.total(torch.ones_like(losses)), l2=length)
-
-    def _contrast(self, own: Tensor, fused: Tensor) -> Counted:
-        """Of M users, each once, who are looked for in every other behaviour; own: (K, M, D) rows. fused: (M, D)."""
-        others, count = len(own) - 1, len(fused)
-        losses = torch.cat([contrast_losses(own[-1], other, self.temperature) for other in own[:-1]])
-        return Counted(losses, own[:-1].flatten(0, 1), fused.repeat(others, 1), torch.full_like(losses, self.weight / count))
+            return self._weighed(step, of_batch.ranking, of_batch.contrast, length)
+        return Losses(bpr=of_batch.ranking.total(), l2=length)
 
     def _weighed(self, step: Step, ranking: Counted, contrast: Counted, length: Tensor) -> Losses:
         """The terms that the encoder learns by, at fixed weights, and the one that the networks do."""

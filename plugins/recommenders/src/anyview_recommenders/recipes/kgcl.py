@@ -30,9 +30,10 @@ from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.dropout import dropping, message_dropout, seeded
 from anyview_recommenders.encoders import LightGraphConvolution
-from anyview_recommenders.graph_convolution import Adjacency, check_rate, convolve, keep_interactions
+from anyview_recommenders.graph_convolution import check_rate, convolve
 from anyview_recommenders.knowledge import KnowledgeGraph
 from anyview_recommenders.knowledge_convolution import KnowledgeTriples
+from anyview_recommenders.knowledge_views import KnowledgeViews
 from anyview_recommenders.losses import contrast_among
 from anyview_recommenders.objectives import BPR, ranked
 from anyview_recommenders.training import trained
@@ -127,20 +128,19 @@ def chances(stability: Tensor, share: float) -> Tensor:
 class KGCL(BPR):
     """BPR on all there is, and InfoNCE between two views that see half of the triples and the interactions of items that these agree on.
 
-    dim: width of the encoder's rows. items: I. weight, temperature: of InfoNCE, of the batch's users among all users, and of its items
-    among all items. rate: share of the triples that a view loses. share: the chance that interactions of an item of mean weight stay, mu in
-    the paper. translation: weight of TransE on as many triples as the batch has interactions. l2: as in BPR. An epoch's views follow from a
-    seed and the items' chances, which are taken at its start. Raises UserError for shares that are none.
+    dim: width of the encoder's rows. interactions: n, for training. weight, temperature: of InfoNCE, of the batch's users among all users,
+    and of its items among all items. rate: share of the triples that a view loses. share: the chance that interactions of an item of mean
+    weight stay, mu in the paper. translation: weight of TransE on as many triples as the batch has interactions. l2: as in BPR. An epoch's
+    views follow from a seed and the items' chances, which are taken at its start. Raises UserError for shares that are none.
     """
 
     needs = Needs(views=0, roles=("triples",), couples_rows=True)
     tags = ("contrastive",)
-    seed: Tensor
 
     def __init__(
         self,
         dim: int,
-        items: int,
+        interactions: int,
         *,
         weight: float = 0.1,
         temperature: float = 0.2,
@@ -152,30 +152,25 @@ class KGCL(BPR):
         super().__init__(dim, l2=l2)
         if not 0 < share <= 1:
             raise UserError(f"the share of interactions that stay lies above 0 and is at most 1, and {share:g} was given; try 0.7")
-        self.weight, self.temperature, self.rate, self.share = weight, temperature, check_rate("rate", rate), share
-        self.translation = translation
-        self.register_buffer("seed", torch.zeros((), dtype=torch.long))
-        self.register_buffer("stays", torch.full((items,), min(share, MOST)))
-        self.drawn: list[dict[str, Any]] = []
-
-    def _load_from_state_dict(self, *arguments: Any) -> None:
-        super()._load_from_state_dict(*arguments)
-        self.drawn = []  # those of the seed that was there before
+        self.weight, self.temperature, self.share, self.translation = weight, temperature, share, translation
+        self.views = KnowledgeViews(interactions, rate, min(share, MOST))
 
     def before_epoch(self, epoch: int, look: Callable[[], Iterator[Step]]) -> None:
         encoder = next(look()).encoder
         assert isinstance(encoder, RelationalAttention)
-        self.seed.fill_(torch.randint(2**62, ()).item())
-        self.drawn = []
-        first, second = (encoder.gathered(View({"triples": shown}))[: encoder.items] for shown in self._halves(encoder))
-        self.get_buffer("stays").copy_(chances(cosine_similarity(first, second), self.share))
+        self.views.renew()
+        halves = self.views.halves(len(encoder.triples))
+        first, second = (encoder.gathered(View({"triples": shown}))[: encoder.items] for shown in halves)
+        of_items = chances(cosine_similarity(first, second), self.share)
+        self.views.stays.copy_(of_items.index_select(0, encoder.adjacency.ends()[1] - encoder.users))
 
     def forward(self, step: Step) -> Losses:
         encoder, nodes = step.encoder, step.set.role("triples")[0].data["nodes"]
         assert isinstance(encoder, RelationalAttention)
         terms = ranked(step.encode(View({"nodes": nodes, **dropping(step.draws)})), self.l2)
         first, second = (
-            all_nodes(step, **shown, **dropping(step.draws, number)).rows for number, shown in enumerate(self.views(encoder), 1)
+            all_nodes(step, **shown, **dropping(step.draws, number)).rows
+            for number, shown in enumerate(self.views(len(encoder.triples), encoder.adjacency), 1)
         )
         users, items = unique_nodes(nodes)
         sizes = [encoder.users, encoder.items]
@@ -189,26 +184,6 @@ class KGCL(BPR):
 
     def collapse_line(self, rows: int) -> float | None:
         return None  # InfoNCE's part follows from how many users and items there are
-
-    def views(self, encoder: RelationalAttention) -> list[dict[str, Any]]:
-        """What the epoch's two views show: half of the triples, and a graph of some of the interactions."""
-        if not self.drawn:
-            graphs = self._graphs(encoder)
-            self.drawn = [{"triples": shown, "adjacency": graph} for shown, graph in zip(self._halves(encoder), graphs, strict=True)]
-        return self.drawn
-
-    def _halves(self, encoder: RelationalAttention) -> list[Tensor]:
-        """The triples (K,) bool of each view, which follow from the seed."""
-        generator = torch.Generator(self.seed.device).manual_seed(int(self.seed))
-        return [torch.rand(len(encoder.triples), generator=generator, device=generator.device) >= self.rate for _ in range(2)]
-
-    def _graphs(self, encoder: RelationalAttention) -> list[Adjacency]:
-        """The interactions of each view, each drawn by the chance of its item."""
-        adjacency = encoder.adjacency
-        stays = self.get_buffer("stays").index_select(0, adjacency.ends()[1] - encoder.users)
-        generator = torch.Generator(self.seed.device).manual_seed(int(self.seed) + 1)
-        drawn = [torch.rand(adjacency.size, generator=generator, device=generator.device) for _ in range(2)]
-        return [keep_interactions(adjacency, numbers < stays) for numbers in drawn]
 
     def _translated(self, step: Step, encoder: RelationalAttention) -> Tensor:
         """TransE of triples drawn from all, each beside one whose tail is drawn from all entities."""
@@ -297,7 +272,7 @@ def kgcl(
     network = RelationalAttention(knowledge_of(source), catalogue.train, dim, **sizes)
     objective = KGCL(
         dim,
-        catalogue.items,
+        catalogue.train.nnz,
         weight=weight,
         temperature=temperature,
         rate=rate,
