@@ -67,6 +67,7 @@ LEARNED = {
     "CML": "recommenders/cml",
     "HMG-CR": "recommenders/hmgcr",
     "MBGMN": "recommenders/mbgmn",
+    "KMCLR": "recommenders/kmclr",
     "KGIN": "recommenders/kgin",
     "KGCL": "recommenders/kgcl",
     "KGRec": "recommenders/kgrec",
@@ -76,6 +77,7 @@ BESIDE_LIGHTGCN = {
     "social": ("MHCN", "DSL", "SMIN", "KCGN"),
     "behaviours": ("S-MBRec", "CML", "HMG-CR", "MBGMN"),
     "knowledge": ("KGIN", "KGCL", "KGRec", "DiffKG"),
+    "behaviours-and-knowledge": ("CML", "KMCLR"),
 }
 SCENARIOS = {scenario: ("LightGCN", *names) for scenario, names in BESIDE_LIGHTGCN.items()}
 SCENARIOS["general"] = tuple(name for name in LEARNED if not any(name in others for others in BESIDE_LIGHTGCN.values()))

@@ -1,4 +1,4 @@
-"""A small log of several behaviours, and steps over it."""
+"""A small log of several behaviours, steps over it, and the convolution of behaviours written with dense matrices."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from anyview.encoders.encoder import Encoder
 from anyview.objectives.objective import Step
 from anyview_recommenders.behaviour_views import BehaviourTriples
 from anyview_recommenders.datasets import open_interactions
+from anyview_recommenders.fused_convolution import FusedConvolution
 from anyview_recommenders.generated_social import generate_behaviours
 from anyview_recommenders.source import InteractionSource
 
@@ -54,3 +55,35 @@ def shop(users: int, items: int) -> InteractionSource:
     source = open_interactions(generate_behaviours(users, items), target="last")
     assert isinstance(source, InteractionSource)
     return source
+
+
+def plain_fused(made: FusedConvolution) -> tuple[Tensor, list[Tensor]]:
+    """The fused rows, and those of each behaviour, with dense matrices."""
+
+    def active(rows: Tensor) -> Tensor:
+        return torch.where(rows > 0, rows, made.slope * rows)
+
+    graphs = [dense_normalised(own) for own in small_behaviours().values()]
+    fused, each = [made.embedding], [[made.embedding] for _ in graphs]
+    for layer in range(2):
+        users, items = fused[-1][:USERS], fused[-1][USERS:]
+        sums = [(graph @ items, graph.T @ users) for graph in graphs]
+        weights = made.weights[layer]
+        means = [sum(own[side] for own in sums) / len(graphs) for side in range(2)]
+        fused.append(torch.cat([active(means[side] @ weights[side]) for side in range(2)]))
+        for layers, own in zip(each, sums, strict=True):
+            layers.append(torch.cat([active(own[side] @ weights[side]) for side in range(2)]))
+
+    def joined(layers: list[Tensor]) -> Tensor:
+        beside = torch.cat(layers, 1)
+        return torch.cat([beside[:USERS] @ made.joined[0], beside[USERS:] @ made.joined[1]])
+
+    return joined(fused), [joined(layers) for layers in each]
+
+
+def behaviour_squares(step: Step, made: FusedConvolution) -> Tensor:
+    """Half the squared lengths of a batch's embeddings, over the batch."""
+    shown = step.views[0].data
+    squares = made.embedding.square().sum(1)
+    items = sum(squares[shown[side][shown["there"]]].sum() for side in ("positives", "negatives"))
+    return (squares[shown["users"]].sum() + items) / (2 * len(shown["users"]))

@@ -21,7 +21,7 @@ from anyview_recommenders.recipes.cml import CML, WeightNetwork, cml
 from tests.small_runs import assert_ends_alike_after_a_stop
 
 from .plain import DIM, ITEMS, USERS, info_nce, small_batch, small_log
-from .plain_behaviours import behaviour_step, dense_normalised, shop, small_behaviours, small_views, target_alone
+from .plain_behaviours import behaviour_squares, behaviour_step, plain_fused, shop, small_behaviours, small_views, target_alone
 from .small_runs import assert_learns_to_rank
 
 
@@ -38,33 +38,9 @@ objective = partial(CML, behaviours=3, weight=0.3, temperature=0.4, auxiliary=0.
 views = partial(small_views, 10)
 
 
-def plain_rows(made: FusedConvolution) -> tuple[Tensor, list[Tensor]]:
-    """The fused rows, and those of each behaviour, with dense matrices."""
-
-    def active(rows: Tensor) -> Tensor:
-        return torch.where(rows > 0, rows, 0.3 * rows)
-
-    graphs = [dense_normalised(own) for own in small_behaviours().values()]
-    fused, each = [made.embedding], [[made.embedding] for _ in graphs]
-    for layer in range(2):
-        users, items = fused[-1][:USERS], fused[-1][USERS:]
-        sums = [(graph @ items, graph.T @ users) for graph in graphs]
-        weights = made.weights[layer]
-        means = [sum(own[side] for own in sums) / len(graphs) for side in range(2)]
-        fused.append(torch.cat([active(means[side] @ weights[side]) for side in range(2)]))
-        for layers, own in zip(each, sums, strict=True):
-            layers.append(torch.cat([active(own[side] @ weights[side]) for side in range(2)]))
-
-    def joined(layers: list[Tensor]) -> Tensor:
-        beside = torch.cat(layers, 1)
-        return torch.cat([beside[:USERS] @ made.joined[0], beside[USERS:] @ made.joined[1]])
-
-    return joined(fused), [joined(layers) for layers in each]
-
-
 def weighed(made: CML, step: Step) -> tuple[Counted, Counted, Tensor, Tensor]:
     """The losses one by one, written with loops, as the networks see them, and BPR's and the contrast's weights."""
-    fused, each = plain_rows(step.encoder)
+    fused, each = plain_fused(step.encoder)
     shown = step.views[0].data
     users, own = shown["users"].tolist(), sorted(set(shown["users"].tolist()))
     counts = shown["there"].sum(0)
@@ -87,17 +63,10 @@ def weighed(made: CML, step: Step) -> tuple[Counted, Counted, Tensor, Tensor]:
     return first, second, of_ranking.sum(0), of_contrast.sum(0) / 2
 
 
-def half_squares(step: Step, made: FusedConvolution) -> Tensor:
-    shown = step.views[0].data
-    squares = made.embedding.square().sum(1)
-    items = sum(squares[shown[side][shown["there"]]].sum() for side in ("positives", "negatives"))
-    return (squares[shown["users"]].sum() + items) / (2 * len(shown["users"]))
-
-
 @pytest.mark.usefixtures("double")
 def test_rows_and_losses_are_the_formulas_written_plainly() -> None:
     made, step, method = encoder(), behaviour_step(encoder(), views), objective(DIM)
-    fused, each = plain_rows(made)
+    fused, each = plain_fused(made)
     encoding = made(View({"nodes": torch.arange(USERS + ITEMS)}))
     torch.testing.assert_close(encoding.rows, fused, rtol=1e-10, atol=1e-12)
     ours = made(View({"nodes": torch.arange(USERS)})).layers
@@ -108,7 +77,7 @@ def test_rows_and_losses_are_the_formulas_written_plainly() -> None:
     assert bool(((of_contrast > 0) & (of_contrast < 1)).all())
     found = method(step)
     plain = {"bpr": ranking.total(of_ranking.detach()), "contrast": contrast.total(of_contrast.detach())}
-    plain["l2"] = 0.1 * half_squares(step, step.encoder)
+    plain["l2"] = 0.1 * behaviour_squares(step, step.encoder)
     weights = list(step.encoder.parameters())
     for name, expected in plain.items():
         torch.testing.assert_close(found[name], expected, rtol=1e-10, atol=0)
@@ -131,7 +100,7 @@ def test_the_meta_gradient_is_that_of_finite_differences() -> None:
     def meta() -> Tensor:
         """BPR of the meta view after one gradient step of the encoder, with the networks as they are."""
         ranking, contrast, of_ranking, of_contrast = weighed(method, step)
-        loss = ranking.total(of_ranking.detach()) + contrast.total(of_contrast.detach()) + 0.1 * half_squares(step, step.encoder)
+        loss = ranking.total(of_ranking.detach()) + contrast.total(of_contrast.detach()) + 0.1 * behaviour_squares(step, step.encoder)
         names, weights = zip(*step.encoder.named_parameters(), strict=True)
         slopes = torch.autograd.grad(loss, weights)
         moved = {name: (weight - 0.5 * slope).detach() for name, weight, slope in zip(names, weights, slopes, strict=True)}

@@ -95,6 +95,12 @@ class BehaviourBatch:
         positives, negatives, there = others
         return cls(users.flatten(), positives, negatives, there.bool())
 
+    @property
+    def target(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The target's triples: users, their items and others, (B',) each, of those who have not all items."""
+        there = self.there[:, -1]
+        return self.users[there], self.positives[there, -1], self.negatives[there, -1]
+
     def shares(self, auxiliary: float) -> Tensor:
         """What losses of each behaviour (K,) are multiplied by for the sum of their means, those of others than the target weighted."""
         counts = self.there.sum(0).clamp(min=1)

@@ -13,7 +13,7 @@ from anyview_recommenders.datasets import prepare
 from anyview_recommenders.generated import generate
 from anyview_recommenders.generated_features import generate_with_features
 from anyview_recommenders.generated_knowledge import generate_with_knowledge
-from anyview_recommenders.generated_social import generate_behaviours, generate_kinds, generate_rated, generate_trust
+from anyview_recommenders.generated_social import generate_behaviours, generate_kinds, generate_rated, generate_trust, kinds_as_knowledge
 from anyview_recommenders.generated_walks import walk
 from anyview_recommenders.interactions import Interactions
 from anyview_recommenders.raw import Raw, assemble
@@ -51,11 +51,13 @@ def generated_social(**options: Any) -> InteractionSource:
 
 
 def generated_behaviours(**options: Any) -> InteractionSource:
-    """600 users who view items, put some of them into a cart and buy some of these, with times; needs no file.
+    """600 users who view items, put some of them into a cart and buy some of these, with times and kinds of items; needs no file.
 
-    By default it is of purchases alone ("buy"); behaviour="all" keeps everything, target="buy" the others beside them.
+    By default it is of purchases alone ("buy"); behaviour="all" keeps everything, target="buy" the others beside them. knowledge="own"
+    takes kinds, and shops that say nothing, as triples.
     """
-    return prepare(Raw(generate_behaviours(), layout="generated"), "generated-behaviours", _of_purchases(options))
+    raw = Raw(generate_behaviours(), layout="generated", knowledge=lambda: kinds_as_knowledge(generate_kinds()))
+    return prepare(raw, "generated-behaviours", _of_purchases(options))
 
 
 def generated_knowledge(**options: Any) -> InteractionSource:

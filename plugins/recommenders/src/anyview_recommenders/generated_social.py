@@ -9,6 +9,7 @@ import pandas as pd
 
 from anyview_recommenders.generated import by_taste, log_of, numbered_names, tastes_of_users
 from anyview_recommenders.interactions import Interactions
+from anyview_recommenders.knowledge import Knowledge
 
 
 def generate_trust(
@@ -65,6 +66,19 @@ def generate_kinds(
     random = np.random.default_rng([seed, 3])
     kind = np.where(random.random(items) < 0.25, random.integers(0, tastes, items), drawn.of_items.argmax(1))
     return pd.DataFrame({"item": numbered_names("item", items).tolist(), "kind": [f"kind-{number}" for number in kind]})
+
+
+def kinds_as_knowledge(kinds: pd.DataFrame, shops: int = 10, *, seed: int = 0) -> Knowledge:
+    """Triples of the items in a table of `generate_kinds`: of what kind each is, and in which of so many shops it is sold, by chance.
+
+    >>> sorted(kinds_as_knowledge(generate_kinds(50, 40)).relation_ids.tolist())
+    ['of_kind', 'sold_in']
+    """
+    shop = np.random.default_rng([seed, 5]).integers(0, shops, len(kinds))
+    sold = pd.DataFrame({"item": kinds["item"], "kind": [f"shop-{number}" for number in shop]})
+    both = pd.concat([kinds, sold])
+    relation = np.repeat(np.array(["of_kind", "sold_in"], dtype=object), len(kinds))
+    return Knowledge.from_ids(both["item"].to_numpy(), relation, both["kind"].to_numpy())
 
 
 def generate_behaviours(

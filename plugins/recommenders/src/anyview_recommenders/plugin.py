@@ -17,6 +17,7 @@ def recipes() -> dict[str, str]:
     names += ("hccf", "autocf", "dccf", "adagcl", "gformer")
     names += ("sasrec", "bert4rec", "cl4srec", "duorec", "iclrec", "maerec", "dcrec")
     names += ("two_towers", "mhcn", "dsl", "smin", "kcgn", "smbrec", "cml", "hmgcr", "mbgmn", "kgin", "kgcl", "kgrec", "diffkg")
+    names += ("kmclr",)
     return {name: f"anyview_recommenders.recipes.{name}:{name}" for name in names}
 
 

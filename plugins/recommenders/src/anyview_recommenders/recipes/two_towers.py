@@ -69,7 +69,7 @@ class InBatchSoftmax(Objective):
 MASKING: dict[str, Masking] = {"spread_out": "none", "random": "random", "correlated": "correlated"}
 PRESETS = {
     "generated-features": {"dim": 32, "hidden": 64, "width": 16, "lr": 5e-3, "epochs": 60, "batch_size": 1024},
-    "ml-latest-small": {"dim": 64, "hidden": 128, "lr": 2e-3, "epochs": 100},
+    "ml-latest-small": {"dim": 64, "hidden": 128, "lr": 5e-3, "epochs": 100, "look_every": 2, "patience": 4},
     "grid": {"data": "generated-features", "dim": 16, "hidden": 32, "width": 8, "epochs": 1},
     "demo": {"data": "generated-features"},
 }
