@@ -75,10 +75,10 @@ class SameTarget(ViewMaker):
 
 PRESETS = {
     "generated-walks": {"length": 20, "lr": 5e-3, "epochs": 60, "look_every": 2},
-    "amazon-beauty": {"dropout": 0.5, "over": "some", "epochs": 60, "look_every": 2, "patience": 4},
+    "amazon-beauty": {"dropout": 0.5, "over": "some", "temperature": 20.0, "epochs": 60, "look_every": 2, "patience": 4},
     "grid": {"data": "generated-walks", "dim": 16, "epochs": 1},
 }
-RANGES = {"lr": LogUniform(3e-4, 5e-3), "dropout": Uniform(0.1, 0.6), "weight": LogUniform(0.01, 0.5), "temperature": LogUniform(0.1, 2.0)}
+RANGES = {"lr": LogUniform(3e-4, 5e-3), "dropout": Uniform(0.1, 0.6), "weight": LogUniform(0.01, 0.5), "temperature": LogUniform(0.5, 50.0)}
 
 
 @recipe(presets=PRESETS, views=(NextItems, SameTarget), ranges=RANGES)
