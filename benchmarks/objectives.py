@@ -2,6 +2,7 @@
 
     python benchmarks/objectives.py --data mnist --seeds 0 1 2 --jobs 2
     python benchmarks/objectives.py --data digits --only simclr barlow_twins
+    python benchmarks/objectives.py --data digits --only data2vec --seeds 0 --flags="--objective.momentum 0.99 --lr 5e-3"
 
 Runs that are finished are kept and not trained again, so the command may be interrupted and given again. Seconds are processor seconds of
 one `anyview pretrain` on one thread, start and data reading included.
@@ -26,10 +27,12 @@ def main() -> None:
     parser.add_argument("--data", choices=("mnist", "digits"), default="mnist")
     parser.add_argument("--only", nargs="+", help="these objectives alone")
     parser.add_argument("--epochs", type=int, help="passes over the training images, instead of each recipe's own")
+    parser.add_argument("--flags", default="", help="options of recipes, in place of those of objectives_settings.py or beside them")
     options = parser.parse_args()
-    recipes = settings(options.data, options.epochs)
+    recipes = {name: changed(recipe, options.flags) for name, recipe in settings(options.data, options.epochs).items()}
     names = options.only or list(recipes)
-    folder = options.out / (f"{options.data}-{options.epochs}" if options.epochs else options.data)
+    words = [options.data, *([str(options.epochs)] if options.epochs else []), *options.flags.replace("--", "").split()]
+    folder = options.out / "-".join(words)
     runs = {
         name: [run(recipes[name], folder / f"{name}-{seed}", seed, seed == options.seeds[0]) for seed in options.seeds] for name in names
     }
@@ -42,6 +45,19 @@ def main() -> None:
     show(COLUMNS, [row(name, by_name[name]) for name in ordered], markdown=options.markdown)
     raw = by_name[names[0]][0]
     print(f"\nraw pixels: linear {mean_score(raw, RAW, 'linear'):.1f}, kNN {mean_score(raw, RAW, 'knn'):.1f}")
+
+
+def changed(recipe: str, flags: str) -> str:
+    """A recipe's flags as typed, `name --flag value --flag value`, with others added or put in their place.
+
+    >>> changed("images/pair --lr 0.1 --epochs 2", "--lr 1 --clip 3")
+    'images/pair --epochs 2 --lr 1 --clip 3'
+    """
+    name, *own = recipe.split()
+    words = flags.split()
+    given = words[::2]
+    kept = [word for flag, value in zip(own[::2], own[1::2], strict=True) if flag not in given for word in (flag, value)]
+    return " ".join([name, *kept, *words])
 
 
 def run(recipe: str, folder: Path, seed: int, first: bool) -> StudyRun:
