@@ -2,6 +2,7 @@
 
     python benchmarks/recommenders_towers.py --seeds 0 1 2 3 4 --jobs 1
     python benchmarks/recommenders_towers.py --seeds 0 --shares 0.1 --only none correlated
+    python benchmarks/recommenders_towers.py --quick --uncorrected --only none correlated
 
 Weight, temperature and dropout of each row are those of GRID with the best recall@20 on the validation part, with the first seed and all
 training pairs; the test part is not looked at for it. Classical rows are fixed, and LightGCN's settings are its own. Runs that are finished
@@ -53,11 +54,11 @@ class TowersRun(StudyRun):
         return max(line["validation recall@20"] for line in lines if "validation recall@20" in line)
 
 
-def towers_run(kind: str, options: dict[str, float], share: float, seed: int, folder: Path) -> TowersRun:
-    """Two towers with one kind of self-supervision."""
+def towers_run(kind: str, options: dict[str, float], share: float, seed: int, *, loss: str, folder: Path) -> TowersRun:
+    """Two towers with one kind of self-supervision; loss: flags of the softmax that ranks."""
     told = "".join(f" --{name} {value}" for name, value in options.items())
     place = folder / "-".join([kind, *(f"{name}{value}" for name, value in options.items()), f"share{share:g}", str(seed)])
-    return TowersRun(f"recommenders/two_towers {DATA} --reading.train_share {share:g} --self-supervision {kind}{told}", place, seed)
+    return TowersRun(f"recommenders/two_towers {DATA} --reading.train_share {share:g} --self-supervision {kind}{told}{loss}", place, seed)
 
 
 def lightgcn_run(share: float, seed: int, folder: Path) -> TowersRun:
@@ -66,11 +67,11 @@ def lightgcn_run(share: float, seed: int, folder: Path) -> TowersRun:
     return TowersRun(recipe, folder / f"lightgcn-share{share:g}-{seed}", seed)
 
 
-def chosen(kind: str, seed: int, folder: Path, jobs: int) -> dict[str, float]:
-    """Of a row's grid, the options that rank the validation part best."""
+def chosen(kind: str, towers: Callable[..., TowersRun], seed: int, jobs: int) -> dict[str, float]:
+    """Of a row's grid, the options that rank the validation part best; towers: makes a run."""
     if len(GRID[kind]) == 1:
         return GRID[kind][0]
-    results = make([towers_run(kind, options, 1.0, seed, folder) for options in GRID[kind]], jobs)
+    results = make([towers(kind, options, 1.0, seed) for options in GRID[kind]], jobs)
     scores = [result["validation"] for result in results]
     return GRID[kind][scores.index(max(scores))]
 
@@ -86,15 +87,16 @@ def main() -> None:
     parser = study_parser(__doc__, "runs/towers")
     parser.add_argument("--shares", type=float, nargs="+", default=[1.0, 0.1], help="of the training pairs")
     parser.add_argument("--only", nargs="+", choices=(*TOWERS, LIGHTGCN), default=[*TOWERS, LIGHTGCN], help="these rows alone")
+    parser.add_argument("--uncorrected", action="store_true", help="without what the softmax is corrected by, which keeps the tail low")
     parser.add_argument("--quick", action="store_true", help="choose nothing: the recipe's own weight and dropout")
     options = parser.parse_args()
     kinds = [kind for kind in TOWERS if kind in options.only]
-    settings = {kind: {} if options.quick else chosen(kind, options.seeds[0], options.out, options.jobs) for kind in kinds}
+    folder, loss = (options.out / "uncorrected", " --correct false") if options.uncorrected else (options.out, "")
+    towers = partial(towers_run, loss=loss, folder=folder)
+    settings = {kind: {} if options.quick else chosen(kind, towers, options.seeds[0], options.jobs) for kind in kinds}
     rows, tails = [], []
     for share in options.shares:
-        makers: dict[str, Callable[..., TowersRun]] = {
-            kind: partial(towers_run, kind, settings[kind], share, folder=options.out) for kind in kinds
-        }
+        makers: dict[str, Callable[..., TowersRun]] = {kind: partial(towers, kind, settings[kind], share) for kind in kinds}
         if LIGHTGCN in options.only:
             makers[LIGHTGCN] = partial(lightgcn_run, share, folder=options.out)
         by_seed = iter(make([maker(seed=seed) for seed in options.seeds for maker in makers.values()], options.jobs))
