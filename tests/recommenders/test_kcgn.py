@@ -122,7 +122,7 @@ def test_what_the_log_does_not_say_is_told() -> None:
     with pytest.warns(UserWarning, match="no ratings, no times, no categories of items, and KCGN learns without"):
         made = kcgn(open_interactions(LOG, trust=trust, features=True, details=True, validation=0), **QUICK)
     assert isinstance(made.embedder, RatedConvolution)
-    assert (made.embedder.levels, made.embedder.when) == (1, None)
+    assert (made.embedder.levels, made.embedder.moments) == (1, None)
     with pytest.raises(UserError, match="has no trust between its users beside it"):
         kcgn(open_interactions(LOG, features=True, details=True, validation=0), **QUICK)
     with warnings.catch_warnings():
@@ -130,7 +130,7 @@ def test_what_the_log_does_not_say_is_told() -> None:
         made = kcgn("generated-social", **QUICK, hours=0.01)
     assert isinstance(made.embedder, RatedConvolution)
     assert made.embedder.levels == 5
-    assert len(made.embedder.code) > 5
+    assert len(made.embedder.moments.code) > 5
 
 
 def test_kcgn_recommends_without_its_data(tmp_path: Path) -> None:

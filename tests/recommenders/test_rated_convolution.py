@@ -31,7 +31,7 @@ def plain_rows(made: RatedConvolution, levels: np.ndarray, moments: np.ndarray) 
     for user, item, level, moment in zip(*small_log().nonzero(), levels, moments, strict=True):
         rates = torch.tensor([10_000.0 ** (-wave / DIM) for wave in range(DIM)])
         code = torch.cat([(moment * rates).sin(), (moment * rates).cos()])
-        told = made.of_moment.weight @ code + made.of_moment.bias
+        told = made.moments.linear.weight @ code + made.moments.linear.bias
         rated = USERS + item * LEVELS + level
         edges[user, rated] = edges[rated, user] = told
     for node in range(count):

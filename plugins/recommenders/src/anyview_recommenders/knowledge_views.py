@@ -54,3 +54,13 @@ class KnowledgeViews(nn.Module):
             graphs = [keep_interactions(adjacency, own < self.stays) for own in numbers]
             self.drawn = [{"triples": shown, "adjacency": graph} for shown, graph in zip(self.halves(triples), graphs, strict=True)]
         return self.drawn
+
+
+def from_least_to_largest(values: Tensor) -> Tensor:
+    """Values (M,) moved and scaled so that the least is 0 and the largest 1; where all are equal they are 0.
+
+    >>> from_least_to_largest(torch.tensor([2.0, 4.0, 3.0])).tolist()
+    [0.0, 1.0, 0.5]
+    """
+    low, high = values.min(), values.max()
+    return (values - low) / (high - low).clamp(min=1e-8)

@@ -50,7 +50,7 @@ def moments_of(times: np.ndarray, hours: float) -> np.ndarray:
     """
     if hours <= 0:
         raise UserError(f"moments are spans of time, and hours is {hours:g}; give a number above 0, such as 360")
-    return np.floor((times - times.min(initial=np.inf)) / (3600 * hours)).astype(np.int64) if len(times) else times.astype(np.int64)
+    return np.floor((times - times.min(initial=np.inf)) / (3600 * hours)).astype(np.int64)
 
 
 def moment_code(moments: Tensor, dim: int) -> Tensor:
@@ -62,6 +62,28 @@ def moment_code(moments: Tensor, dim: int) -> Tensor:
     rates = LONGEST ** (-torch.arange(dim // 2, dtype=torch.get_default_dtype()) / (dim // 2))
     angles = moments[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], 1)
+
+
+class MessagesOfMoments(nn.Module):
+    """What nodes hear of when things were: a linear map of each moment's code, summed over a node's messages, over the root of its degree.
+
+    linked: (N, N) CSR of ones, each node with itself. ends: (2, n) the nodes of interactions. moments: (n,) int64 of them. dim: D.
+    """
+
+    code: Tensor
+
+    def __init__(self, linked: csr_array, ends: np.ndarray, moments: np.ndarray, dim: int) -> None:
+        super().__init__()
+        distinct, place = np.unique(moments, return_inverse=True)
+        counts = csr_array((np.ones(2 * len(place)), (ends.ravel(), np.tile(place, 2))), shape=(linked.shape[0], len(distinct)))
+        self.counts = SparseMatrix(csr_array(sparse.diags_array(1 / np.sqrt(linked.sum(1))) @ counts))
+        self.linear = nn.Linear(2 * dim, dim)
+        self.register_buffer("code", moment_code(torch.from_numpy(distinct), 2 * dim), persistent=False)
+
+    def forward(self) -> Tensor:
+        """(N, D)."""
+        heard: Tensor = self.counts(self.linear(self.code))
+        return heard
 
 
 class RatedConvolution(Encoder):
@@ -80,8 +102,6 @@ class RatedConvolution(Encoder):
     >>> RatedConvolution(csr_matrix(np.eye(2, 3)), dim=4)(View({"nodes": torch.tensor([0, 4, 1])})).rows.shape
     torch.Size([3, 12])
     """
-
-    code: Tensor
 
     def __init__(
         self,
@@ -105,15 +125,12 @@ class RatedConvolution(Encoder):
         self.graph = SparseMatrix(degree_normalised(linked))
         self.embedding = nn.Parameter(deviation * torch.randn(count, dim))
         self.weights = nn.Parameter(nn.init.xavier_uniform_(torch.empty(layers, 2, dim, dim)))
-        self.when = None if moments is None else SparseMatrix(_spoken_of(linked, np.stack([user, rated]), moments))
-        self.of_moment = None if moments is None else nn.Linear(2 * dim, dim)
-        code = torch.zeros(0, 2 * dim) if moments is None else moment_code(torch.from_numpy(np.unique(moments)), 2 * dim)
-        self.register_buffer("code", code, persistent=False)
+        self.moments = None if moments is None else MessagesOfMoments(linked, np.stack([user, rated]), moments, dim)
 
     def forward(self, view: View) -> Encoding:
         nodes = view.data["nodes"]
         rows, layers = self.embedding, [self.embedding]
-        told = 0.0 if self.when is None or self.of_moment is None else self.when(self.of_moment(self.code))
+        told = 0.0 if self.moments is None else self.moments()
         for of_users, of_items in self.weights:
             users, items = rows[: self.users], rows[self.users :]
             rows = leaky_relu(self.graph(torch.cat([users @ of_users, items @ of_items])) + told, SLOPE)
@@ -124,13 +141,3 @@ class RatedConvolution(Encoder):
     def joined(self, rows: Tensor) -> Tensor:
         """Rows of users and items (U + I, D), of those of users and of items at each level (U + I C, D)."""
         return torch.cat([rows[: self.users], rows[self.users :].unflatten(0, (self.items, self.levels)).mean(1)])
-
-
-def _spoken_of(linked: csr_array, ends: np.ndarray, moments: np.ndarray) -> csr_array:
-    """How often each distinct moment is that of a node's messages, over the root of its degree: (N, B).
-
-    linked: (N, N) of ones, each node with itself. ends: (2, n) of interactions. moments: (n,) of them.
-    """
-    distinct, place = np.unique(moments, return_inverse=True)
-    counts = csr_array((np.ones(2 * len(place)), (ends.ravel(), np.tile(place, 2))), shape=(linked.shape[0], len(distinct)))
-    return csr_array(sparse.diags_array(1 / np.sqrt(linked.sum(1))) @ counts)

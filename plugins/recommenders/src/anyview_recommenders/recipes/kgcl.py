@@ -33,7 +33,7 @@ from anyview_recommenders.encoders import LightGraphConvolution
 from anyview_recommenders.graph_convolution import check_rate, convolve
 from anyview_recommenders.knowledge import KnowledgeGraph
 from anyview_recommenders.knowledge_convolution import KnowledgeTriples
-from anyview_recommenders.knowledge_views import KnowledgeViews
+from anyview_recommenders.knowledge_views import KnowledgeViews, from_least_to_largest
 from anyview_recommenders.losses import contrast_among
 from anyview_recommenders.objectives import BPR, ranked
 from anyview_recommenders.training import trained
@@ -119,9 +119,7 @@ def chances(stability: Tensor, share: float) -> Tensor:
     >>> chances(torch.tensor([0.0, 0.0, 1.0]), 0.4).round(decimals=3).tolist()
     [0.225, 0.225, 0.75]
     """
-    weights = stability.exp()
-    low, high = weights.min(), weights.max()
-    weights = ((weights - low) / (high - low).clamp(min=1e-8)).clamp(min=LEAST)
+    weights = from_least_to_largest(stability.exp()).clamp(min=LEAST)
     return (share * weights / weights.mean()).clamp(max=MOST)
 
 

@@ -34,7 +34,7 @@ from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.fused_convolution import FusedConvolution, fused_losses
 from anyview_recommenders.knowledge import KnowledgeGraph
 from anyview_recommenders.knowledge_branch import ENERGIES, KnowledgeBranch, TripleEnergy
-from anyview_recommenders.knowledge_views import KnowledgeViews
+from anyview_recommenders.knowledge_views import KnowledgeViews, from_least_to_largest
 from anyview_recommenders.losses import bpr_loss, node_contrast
 from anyview_recommenders.sparse_product import SparsePattern
 from anyview_recommenders.training import trained
@@ -90,9 +90,7 @@ class KnowledgeOfBehaviours(FusedConvolution):
         """
         liked = self.pairs.softmax(self.pairs.products(self.branch.embedding, self.branch.gathered()))
         sure = cosine_similarity(first, second).index_select(0, self.pairs.columns)
-        both = liked * sure
-        low, high = both.min(), both.max()
-        return LEAST + (1 - LEAST) * (both - low) / (high - low).clamp(min=1e-8)
+        return LEAST + (1 - LEAST) * from_least_to_largest(liked * sure)
 
 
 class KMCLR(Objective):
