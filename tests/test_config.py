@@ -32,6 +32,8 @@ def example(
     kind: Literal["gat", "gcn"] = "gat",
     clip: float | None = None,
     residual: bool = False,
+    hops: tuple[int, ...] = (1, 2),
+    scale: tuple[float, float] | None = None,
     objective: ObjectiveSlot = SMALL_BARLOW_TWINS,
 ) -> None:
     """An example.
@@ -77,6 +79,26 @@ def test_flags_have_dashes_types_and_defaults() -> None:
 )
 def test_switches(words: list[str], value: bool) -> None:
     assert parse(*words)["residual"] is value
+
+
+@pytest.mark.parametrize("words", [["--hops", "3"], ["--hops=3"], ["--hops", "[3]"]])
+def test_a_list_needs_no_brackets(words: list[str]) -> None:
+    assert tuple(parse(*words)["hops"]) == (3,)  # type: ignore[call-overload]
+    assert tuple(parse("--hops", "3,4,5")["hops"]) == (3, 4, 5)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--hops", "{"], r"--hops takes values with commas between them, and was given '\[\{\]'; see `anyview example --help`"),
+        (["--scale", "0.2"], r"--scale takes 2 values with commas between them, and was given \[0.2\]; see `anyview example --help`"),
+        (["--scale", "0.2,x"], r"--scale takes float, and was given 'x'"),
+    ],
+)
+def test_mistakes_in_lists(words: list[str], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        parse(*words)
+    assert parse("--scale", "null")["scale"] is None
 
 
 def test_a_slot_takes_any_objective_with_its_options() -> None:

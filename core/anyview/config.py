@@ -44,6 +44,7 @@ class Parser:
         self.slots: dict[str, str] = {}
         self.optional: set[str] = set()
         self.switches: set[str] = set()
+        self.sequences: set[str] = set()
         self.names: list[str] = []
         self.parser = ArgumentParser(exit_on_error=False, prog=prog, allow_abbrev=False, description=description, add_help=False)
         self.parser.add_argument("-h", "--help", action="store_true", help="show this help and leave")
@@ -56,6 +57,8 @@ class Parser:
                 self.names.append(name)
                 if hints.get(name) is bool:
                     self.switches.add(name)
+                if is_sequence(hints.get(name)):
+                    self.sequences.add(name)
                 if kind := slot_kind(hints.get(name)):
                     self.slots[name] = kind
                     self.optional |= {name} if takes_none(hints[name]) else set()
@@ -124,11 +127,11 @@ class Parser:
         return named
 
     def _normalised(self, argument: str, position: int, arguments: Sequence[str]) -> str:
-        """One word of the command line as the parser knows it: underscores, switches with a value, slots with an import path."""
+        """One word of the command line as the parser knows it: underscores, switches with a value, values as `_written` says."""
         before = arguments[position - 1] if position else ""
         if not argument.startswith("--"):
             name = before[2:].replace("-", "_") if before.startswith("--") and "=" not in before else ""
-            return self._import_path(name, argument) if name in self.slots else argument
+            return self._written(name, argument)
         flag, equals, value = argument[2:].partition("=")
         name = flag.replace("-", "_")
         if name.removeprefix("no_") in self.switches and name not in self.switches:
@@ -136,9 +139,15 @@ class Parser:
         following = arguments[position + 1] if position + 1 < len(arguments) else ""
         if name in self.switches and not equals and following.lower() not in ("true", "false"):
             return f"--{name}=true"
-        if name in self.slots and equals:
-            value = self._import_path(name, value)
-        return f"--{name}{equals}{value}"
+        return f"--{name}{equals}{self._written(name, value) if equals else value}"
+
+    def _written(self, name: str, value: str) -> str:
+        """A flag's value as the parser knows it: components by their import paths, lists in brackets."""
+        if name in self.slots:
+            return self._import_path(name, value)
+        if name in self.sequences and value not in EMPTY and not value.startswith("["):
+            return f"[{value}]"
+        return value
 
     def _import_path(self, slot: str, name: str) -> str:
         if name in EMPTY and slot in self.optional:
@@ -177,8 +186,13 @@ class Parser:
             if not flag:
                 return f"{lacking.group(1)} must be given; see `{self.prog} --help`"
             return f"what was put into {flag} also needs {lacking.group(1)}, which the recipe does not give; see `{self.prog} --help`"
+        if count := re.search(r"Expected a tuple with (\d+) elements", message):
+            given = re.search(r"(?:Given|Got) value: (\[.*?\])", message)
+            had = f", and was given {given.group(1)}" if given else ""
+            return f"{flag} takes {count.group(1)} values with commas between them{had}; see `{self.prog} --help`"
         if len(lines) > 1 and (wrong := re.search(r"Expected an? (.+?)\. Got value: (.*?)(?:\. Got value: |$)", message, re.M)):
             kind = re.sub(r"<class '([\w.]+)'>", r"\1", wrong.group(1))
+            kind = re.sub(r"^(tuple|list|Sequence)$", "values with commas between them", kind)
             kind = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", kind)
             return f"{flag} takes {kind}, and was given {wrong.group(2)!r}; see `{self.prog} --help`"
         if len(lines) > 1 and (value := re.search(r"Got value: (.*)", message)):
@@ -215,6 +229,17 @@ def slot_kind(hint: Any) -> str | None:
     result = typing.get_args(hint)[-1]
     names = {base.__name__ for base in getattr(result, "__mro__", ())}
     return next((kind for name, kind in SLOT_KINDS.items() if name in names), None)
+
+
+def is_sequence(hint: Any) -> bool:
+    """Whether a type is a list or a tuple, which a command line writes with commas; or a union of one with None.
+
+    >>> is_sequence(tuple[float, float]), is_sequence(list[str] | None), is_sequence(str)
+    (True, True, False)
+    """
+    if takes_none(hint):
+        return any(map(is_sequence, typing.get_args(hint)))
+    return typing.get_origin(hint) in (list, tuple, collections.abc.Sequence)
 
 
 def takes_none(hint: Any) -> bool:
