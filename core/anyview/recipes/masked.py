@@ -11,11 +11,11 @@ from anyview.encoders.mlp import MLP
 from anyview.objectives.masked_columns import MaskedColumns
 from anyview.objectives.objective import ObjectiveSlot
 from anyview.ranges import LogUniform, Uniform
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Presets, Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
 from anyview.views.mask import MaskTokens
 
-PRESETS = {"grid": {"data": "digits", "hidden": 64, "dim": 32}}
+PRESETS: Presets = {"grid": {"data": "digits", "hidden": 64, "dim": 32}}
 RANGES = {"lr": LogUniform(1e-4, 1e-2), "rate": Uniform(0.2, 0.8), "weight_decay": LogUniform(1e-6, 1e-2)}
 
 

@@ -15,12 +15,12 @@ from anyview.encoders.mlp import MLP
 from anyview.objectives.barlow_twins import BarlowTwins
 from anyview.objectives.objective import ObjectiveSlot
 from anyview.ranges import LogUniform
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Presets, Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
 from anyview.views.noise import Noise
 from anyview.views.pair import Pair
 
-PRESETS = {"demo": {"data": "digits", "epochs": 40}, "grid": {"data": "digits", "hidden": 64, "dim": 32}}
+PRESETS: Presets = {"demo": {"data": "digits", "epochs": 40}, "grid": {"data": "digits", "hidden": 64, "dim": 32}}
 SMALL_BARLOW_TWINS = functools.partial(BarlowTwins, width=256, redundancy=1 / 256)
 RANGES = {
     "lr": LogUniform(1e-2, 1.0),

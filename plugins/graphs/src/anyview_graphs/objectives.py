@@ -107,7 +107,7 @@ class MaskedFeatures(Objective):
     def forward(self, step: Step) -> Losses:
         view = step.views[0]
         encoding = step.encode(view)
-        outputs = encoding.layers or [encoding.rows]
+        outputs = list(encoding.layers or [encoding.rows])
         rows = encoding.rows if self.concat_hidden == 1 else torch.cat(outputs[-self.concat_hidden :], dim=1)
         assert view.mask is not None
         return Losses(reconstruction=self.error(rows, view.mask.hidden, step.set.role("clean")[0].data))

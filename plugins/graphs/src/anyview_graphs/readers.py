@@ -67,7 +67,7 @@ def check(raw: Raw, name: str) -> None:
         raise UserError(f"{name!r} has split masks of shape {tuple(raw.masks[0].shape)} for {nodes} nodes; give (N,) or (S, N)")
     if raw.masks is not None and len({len(mask) for mask in raw.masks}) != 1:
         raise UserError(f"{name!r} has {[len(mask) for mask in raw.masks]} masks for train, validation and test; give equally many of each")
-    if raw.masks is not None and (shared := int((sum(mask.int() for mask in raw.masks) > 1).sum())):
+    if raw.masks is not None and (shared := int((torch.stack([mask.int() for mask in raw.masks]).sum(0) > 1).sum())):
         raise UserError(f"{name!r} has {shared} nodes in more than one part of its split; make train, validation and test disjoint")
 
 

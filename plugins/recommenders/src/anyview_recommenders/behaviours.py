@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from scipy.sparse import csr_matrix
 
@@ -13,14 +14,23 @@ from anyview_recommenders.splits import Parts
 Some = Interactions | None
 
 
-def told_apart(log: Interactions, others: Sequence[Some], target: str, name: str) -> tuple[list[Some], dict[str, csr_matrix], str]:
-    """The log and further parts with the target behaviour alone, the matrices of the log's other behaviours in its order, and the target.
+class ToldApart(NamedTuple):
+    """log, others: their interactions of the target. beside: the log's matrix of each other behaviour, in its order. target: its name."""
+
+    log: Interactions
+    others: list[Some]
+    beside: dict[str, csr_matrix]
+    target: str
+
+
+def told_apart(log: Interactions, others: Sequence[Some], target: str, name: str) -> ToldApart:
+    """A log and further parts with the target behaviour alone, and what was done beside it.
 
     others: held-out parts; those that tell no behaviour are of the target. target: a behaviour, or "last" for the last that the log names.
     name: of the data, for errors. Raises UserError for a log without behaviours, and for a target that it does not name.
 
     >>> log = Interactions.from_ids([1, 1, 1], [5, 6, 5], behaviour=np.array([0, 0, 1]), behaviours=("view", "buy"))
-    >>> [own], beside, target = told_apart(log, [], "last", "shop")
+    >>> own, _, beside, target = told_apart(log, [], "last", "shop")
     >>> len(own), beside["view"].toarray().tolist(), target
     (1, [[1.0, 1.0]], 'buy')
     """
@@ -28,13 +38,14 @@ def told_apart(log: Interactions, others: Sequence[Some], target: str, name: str
         sentence = f"the target {target!r} was asked for, and {name!r} has no column of behaviours"
         raise UserError(f"{sentence}; name it with --reading.behaviour_column, or choose a model of one behaviour")
     chosen = log.behaviours[-1] if target == "last" else target
-    parts = [part if part is None or part.behaviour is None else of_behaviour(part, chosen, name) for part in (log, *others)]
-    return parts, {own: of_behaviour(log, own, name).matrix() for own in log.behaviours if own != chosen}, chosen
+    parts = [part if part is None or part.behaviour is None else of_behaviour(part, chosen, name) for part in others]
+    beside = {own: of_behaviour(log, own, name).matrix() for own in log.behaviours if own != chosen}
+    return ToldApart(of_behaviour(log, chosen, name), parts, beside, chosen)
 
 
 def of_behaviour(log: Interactions, behaviour: str, name: str) -> Interactions:
     """The interactions of one behaviour; raises UserError where the log does not name it."""
-    if behaviour not in log.behaviours:
+    if log.behaviour is None or behaviour not in log.behaviours:
         raise unknown(f"behaviour of {name!r}", behaviour, log.behaviours, look=f"{', '.join(log.behaviours)}")
     return log.select(log.behaviour == log.behaviours.index(behaviour))
 

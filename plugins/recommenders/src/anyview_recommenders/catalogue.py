@@ -39,8 +39,8 @@ class Catalogue:
         if not {"user_ids", "item_ids", "train_starts"} <= kept.keys():
             raise UserError(f"the data {source.name!r} is no log of interactions, and a recommender was asked for; choose other data")
         users, items = unpacked(kept, "user_ids"), unpacked(kept, "item_ids")
-        matrices = (matrix_of(kept, name, len(items)) for name in ("train", "held_out"))
-        return cls(users, items, *matrices, Histories.from_arrays(kept))
+        train, held_out = (matrix_of(kept, name, len(items)) for name in ("train", "held_out"))
+        return cls(users, items, train, held_out, Histories.from_arrays(kept))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as plain arrays by name, for `of`."""

@@ -125,8 +125,8 @@ def prepare(raw: Raw, name: str, options: Mapping[str, Any], *, log_path: Path |
 
 def _in_parts(raw: Raw, how: Preparation, name: str) -> tuple[Parts, dict[str, csr_matrix], str]:
     """The parts, the training matrices of further behaviours, and the behaviour that parts are of, "" where they are not told apart."""
-    log, validation, test = (None if part is None else _filtered(part, how, name) for part in (raw.log, raw.validation, raw.test))
-    assert log is not None
+    log = _filtered(raw.log, how, name)
+    validation, test = (None if part is None else _filtered(part, how, name) for part in (raw.validation, raw.test))
     parted = validation is not None or test is not None
     if how.k_core > 1:
         if parted:
@@ -137,7 +137,7 @@ def _in_parts(raw: Raw, how: Preparation, name: str) -> tuple[Parts, dict[str, c
     behaviours: dict[str, csr_matrix] = {}
     target = ""
     if how.target is not None:
-        (log, validation, test), behaviours, target = told_apart(log, (validation, test), how.target, name)
+        log, (validation, test), behaviours, target = told_apart(log, (validation, test), how.target, name)
     if validation is not None and how.validation == 0:
         log, validation = joined([log, validation]), None
     kind = how.split or ("given" if parted else "ratio" if log.time is None else "temporal")

@@ -97,14 +97,19 @@ def retail_rocket(**options: Any) -> InteractionSource:
     path = _folder("retail_rocket", "retail_rocket.npz") / "retail_rocket.npz"
     with np.load(path, allow_pickle=False) as arrays:
         found = dict(arrays)
-    ids = [np.arange(size) for size in found["shape"].tolist()]
+    users, items = map(np.arange, found["shape"].tolist())
     columns = {name: np.concatenate([found[f"{behaviour}_{name}"] for behaviour in BEHAVIOURS]) for name in ("user", "item", "time")}
     done = np.repeat(np.arange(len(BEHAVIOURS)), [len(found[f"{behaviour}_user"]) for behaviour in BEHAVIOURS])
     user, item, time = (columns[name].astype(kind) for name, kind in (("user", np.int64), ("item", np.int64), ("time", np.float64)))
-    train = Interactions(user, item, *ids, time=time, behaviour=done, behaviours=BEHAVIOURS)
+    train = Interactions(user, item, users, items, time=time, behaviour=done, behaviours=BEHAVIOURS)
     bought = np.full(len(found["test_user"]), BEHAVIOURS.index("buy"))
     test = Interactions(
-        found["test_user"].astype(np.int64), found["test_item"].astype(np.int64), *ids, behaviour=bought, behaviours=BEHAVIOURS
+        found["test_user"].astype(np.int64),
+        found["test_item"].astype(np.int64),
+        users,
+        items,
+        behaviour=bought,
+        behaviours=BEHAVIOURS,
     )
     return prepare(assemble("arrays by behaviour", train, None, test), "retail_rocket", _of_purchases(options))
 

@@ -64,7 +64,8 @@ class DisentangledConvolution(LightGraphConvolution):
 
     def forward(self, view: View) -> Encoding:
         nodes = view.data["nodes"]
-        outputs, gathered = [self.embedding], [self.embedding]
+        outputs: list[Tensor] = [self.embedding]
+        gathered = list(outputs)
         for _ in range(self.depth):
             made = self.layer(outputs[-1])
             gathered += made

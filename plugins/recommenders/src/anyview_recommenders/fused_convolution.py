@@ -6,7 +6,7 @@ Wei, Huang, Xia, Xu, Zhao, Yin. Contrastive Meta Learning with Behavior Multipli
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from scipy.sparse import csr_matrix
@@ -56,10 +56,12 @@ class FusedConvolution(Encoder):
         self.joined = nn.Parameter(torch.eye(dim).repeat(2, layers + 1, 1) / (layers + 1))
 
     def forward(self, view: View) -> Encoding:
-        nodes, fused, each = view.data["nodes"], [self.embedding], [[self.embedding] for _ in self.graphs]
+        nodes, start = view.data["nodes"], cast("Tensor", self.embedding)
+        graphs = cast("list[SparseMatrix]", list(self.graphs))
+        fused, each = [start], [[start] for _ in graphs]
         for of_users, of_items in self.weights:
             users, items = self.sides(fused[-1])
-            own = [torch.cat([graph(items) @ of_users, graph.back(users) @ of_items]) for graph in self.graphs]
+            own = [torch.cat([graph(items) @ of_users, graph.back(users) @ of_items]) for graph in graphs]
             fused.append(leaky_relu(torch.stack(own).mean(0), self.slope))
             for layers, product in zip(each, own, strict=True):
                 layers.append(leaky_relu(product, self.slope))

@@ -46,20 +46,24 @@ class Histories:
         order = np.lexsort((number, whole.user))
         part = np.repeat(np.arange(len(PARTS)), [len(one) for one in parts.all])
         starts = np.concatenate([[0], np.cumsum(np.bincount(whole.user, minlength=whole.users))])
-        return cls(*(torch.from_numpy(array) for array in (starts, whole.item[order], part[order])), length)
+        return cls(torch.from_numpy(starts), torch.from_numpy(whole.item[order]), torch.from_numpy(part[order]), length)
 
     @classmethod
     def from_arrays(cls, kept: Mapping[str, np.ndarray]) -> Histories | None:
         """Those that `arrays` made arrays of; None where there are none."""
         if "history_items" not in kept:
             return None
-        arrays = (torch.from_numpy(kept[f"history_{name}"].astype(np.int64)) for name in ("starts", "items", "parts"))
-        return cls(*arrays, int(kept["history_length"]))
+        starts, items, parts = (torch.from_numpy(kept[f"history_{name}"].astype(np.int64)) for name in ("starts", "items", "parts"))
+        return cls(starts, items, parts, int(kept["history_length"]))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as plain arrays by name."""
-        small = {"history_items": self.items.numpy().astype(np.int32), "history_parts": self.parts.numpy().astype(np.int8)}
-        return {"history_starts": self.starts.numpy(), **small, "history_length": np.array(self.length)}
+        return {
+            "history_starts": self.starts.numpy(),
+            "history_items": self.items.numpy().astype(np.int32),
+            "history_parts": self.parts.numpy().astype(np.int8),
+            "history_length": np.array(self.length),
+        }
 
     @property
     def users(self) -> int:

@@ -89,7 +89,8 @@ class HypergraphConvolution(LightGraphConvolution):
     def forward(self, view: View) -> Encoding:
         nodes, generator = view.data["nodes"], seeded(view, self.embedding.device)
         membership = [part.membership(rows) for part, rows in zip(self._hyperedges, self.sides(self.embedding), strict=True)]
-        outputs, gathered = [self.embedding], [self.embedding]
+        outputs: list[Tensor] = [self.embedding]
+        gathered = list(outputs)
         for _ in range(self.depth):
             near, far = self.near(outputs[-1], generator), self.far(membership, outputs[-1], generator)
             outputs.append(near + far)

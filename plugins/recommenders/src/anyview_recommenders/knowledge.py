@@ -85,7 +85,8 @@ class KnowledgeGraph:
     def of(cls, kept: Mapping[str, np.ndarray], items: int) -> KnowledgeGraph:
         """What a run keeps of it, read back."""
         names = unpacked(kept, "knowledge_relations")
-        return cls(items, int(kept["knowledge_entities"][0]), *(kept[f"knowledge_{field}"] for field in FIELDS), names)
+        head, relation, tail = (kept[f"knowledge_{field}"] for field in FIELDS)
+        return cls(items, int(kept["knowledge_entities"][0]), head, relation, tail, names)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as plain arrays by name, for `of`."""

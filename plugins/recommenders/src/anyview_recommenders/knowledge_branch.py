@@ -8,7 +8,7 @@ Grandvalet. Combining Two and Three-Way Embedding Models for Link Prediction in 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from scipy.sparse import csr_matrix
@@ -144,6 +144,6 @@ class KnowledgeBranch(LightGraphConvolution):
 
     def lengths(self, users: Tensor, items: Tensor, others: Tensor) -> Tensor:
         """Half the squared lengths of the embeddings of triples of nodes, (B,) each, over B; an item's is the mean of its tables'."""
-        tables = torch.stack([table.entities for table in self.tables]).mean(0)
+        tables = torch.stack([cast("Tensor", table.entities) for table in self.tables]).mean(0)
         own = self.embedding.index_select(0, users)
         return squared_length(own, *(tables.index_select(0, side - self.users) for side in (items, others)))

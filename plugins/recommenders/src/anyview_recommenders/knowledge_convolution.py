@@ -107,7 +107,7 @@ class KnowledgeConvolution(Encoder):
         users, entities = self.embedding[: self.users], self.entities
         generator = seeded(view, self.embedding.device)
         weights = self.interactions.shares() * view.data.get("interactions", 1.0)
-        total = self.embedding
+        total: Tensor = self.embedding
         for _ in range(self.hops):
             of_entities = self.hop(entities, view.data.get("triples"))
             users = self.of_users(users, self.interactions(weights, entities[: self.items]))

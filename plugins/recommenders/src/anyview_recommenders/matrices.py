@@ -65,6 +65,6 @@ def read_pairs(path: Path, *, timed: bool = False) -> Interactions:
     there = matrix.data != 0
     rows, columns, values = matrix.row[there], matrix.col[there], matrix.data[there]
     order = np.lexsort((columns, rows))
-    ids = [np.arange(size) for size in matrix.shape]
+    users, items = map(np.arange, matrix.shape)
     time = values[order].astype(np.float64) if timed else None
-    return Interactions(rows[order].astype(np.int64), columns[order].astype(np.int64), *ids, time=time)
+    return Interactions(rows[order].astype(np.int64), columns[order].astype(np.int64), users, items, time=time)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,7 +55,7 @@ def film_knowledge(folder: Path) -> Knowledge:
     """The films of a folder as triples: each in "genre", "year" and "tag" to values such as "genre Comedy"; raises as `read_movies`."""
     films = read_movies(folder)
     years = [[str(int(year))] if np.isfinite(year) else [] for year in films["year"]]
-    said = {"genre": films["genres"], "year": years, "tag": films["tags"]}
+    said: dict[str, Any] = {"genre": films["genres"], "year": years, "tag": films["tags"]}
     triples = [
         (str(film), relation, f"{relation} {value}")
         for relation, lists in said.items()

@@ -24,7 +24,7 @@ class BPR(Objective):
     """
 
     needs = Needs(views=0, roles=("triples",))
-    tags = ("ranking",)
+    tags: tuple[str, ...] = ("ranking",)
 
     def __init__(self, dim: int, *, l2: float = 1e-4) -> None:
         super().__init__()

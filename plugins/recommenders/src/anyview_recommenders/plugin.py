@@ -13,11 +13,15 @@ SEQUENCE_VIEWS = {"next_items": "NextItems", "cloze": "Cloze", "augmented_sequen
 @hookimpl
 def recipes() -> dict[str, str]:
     """Models, one file each."""
-    names = ("lightgcn", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "direct_au", "contrast")
-    names += ("hccf", "autocf", "dccf", "adagcl", "gformer")
-    names += ("sasrec", "bert4rec", "cl4srec", "duorec", "iclrec", "maerec", "dcrec")
-    names += ("two_towers", "mhcn", "dsl", "smin", "kcgn", "smbrec", "cml", "hmgcr", "mbgmn", "kgin", "kgcl", "kgrec", "diffkg")
-    names += ("kmclr",)
+    names = [
+        *("lightgcn", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "direct_au", "contrast"),
+        *("hccf", "autocf", "dccf", "adagcl", "gformer"),
+        *("sasrec", "bert4rec", "cl4srec", "duorec", "iclrec", "maerec", "dcrec"),
+        *("mhcn", "dsl", "smin", "kcgn"),
+        *("smbrec", "cml", "hmgcr", "mbgmn", "kmclr"),
+        *("kgin", "kgcl", "kgrec", "diffkg"),
+        "two_towers",
+    ]
     return {name: f"anyview_recommenders.recipes.{name}:{name}" for name in names}
 
 

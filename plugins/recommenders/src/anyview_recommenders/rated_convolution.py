@@ -129,7 +129,8 @@ class RatedConvolution(Encoder):
 
     def forward(self, view: View) -> Encoding:
         nodes = view.data["nodes"]
-        rows, layers = self.embedding, [self.embedding]
+        rows: Tensor = self.embedding
+        layers = [rows]
         told = 0.0 if self.moments is None else self.moments()
         for of_users, of_items in self.weights:
             users, items = rows[: self.users], rows[self.users :]

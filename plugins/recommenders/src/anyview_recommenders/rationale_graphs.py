@@ -48,8 +48,8 @@ def candidates(graph: LoopedGraph, generator: torch.Generator) -> Tensor:
     """
     keys, nodes = graph.keys, graph.pattern.shape[0]
     edges = keys[keys % (nodes + 1) != 0]
-    ends = (_some(side, int(NEW * len(edges)), generator) for side in (edges // nodes, edges % nodes))
-    return torch.cat([keys, _pairs(*ends, nodes)]).unique()
+    rows, columns = (_some(side, int(NEW * len(edges)), generator) for side in (edges // nodes, edges % nodes))
+    return torch.cat([keys, _pairs(rows, columns, nodes)]).unique()
 
 
 def draw(keys: Tensor, scores: Tensor, nodes: int, keep: float, share: float, generator: torch.Generator) -> RationaleGraphs:
@@ -66,10 +66,10 @@ def draw(keys: Tensor, scores: Tensor, nodes: int, keep: float, share: float, ge
     seen, hidden = torch.cat([keys[stays], loops(nodes, keys.device)]), keys[~stays]
     others = [_some(side, int(OTHERS * len(hidden)), generator) for side in (seen // nodes, seen % nodes)]
     ends = (torch.cat([own, other]) for own, other in zip((hidden // nodes, hidden % nodes), others, strict=True))
-    drawn = [_some(side, int(PAIRS * count), generator) for side in ends]
+    rows, columns = (_some(side, int(PAIRS * count), generator) for side in ends)
     parts = [without_return(weights, int(share * count), generator) for weights in (large, small)]
     rationale, complement = (LoopedGraph(keys[part], nodes) for part in parts)
-    decoder = LoopedGraph(torch.cat([seen, _pairs(*drawn, nodes)]), nodes)
+    decoder = LoopedGraph(torch.cat([seen, _pairs(rows, columns, nodes)]), nodes)
     return RationaleGraphs(LoopedGraph(seen, nodes), decoder, rationale, complement)
 
 

@@ -128,7 +128,8 @@ class InteractionSource(Source):
         """The parts as numbers of interactions, training first; the same for every seed."""
         ends = np.cumsum([len(part) for part in self.parts.all])
         numbers = [torch.arange(end - len(part), end) for end, part in zip(ends.tolist(), self.parts.all, strict=True)]
-        return Split(*numbers, name=self.parts.name)
+        train, validation, test = numbers
+        return Split(train, validation, test, name=self.parts.name)
 
     def keeps(self) -> Mapping[str, np.ndarray]:
         return {**self.catalogue.arrays(), **self._further()}

@@ -61,8 +61,8 @@ class SparseMatrix(nn.Module):
 
     def _side(self, side: str) -> Tensor:
         shape = self.shape if side == "there" else self.shape[::-1]
-        parts = [self.get_buffer(f"{side}_{name}") for name in ("starts", "columns", "values")]
-        return torch.sparse_csr_tensor(*parts, shape, check_invariants=False)
+        starts, columns, values = (self.get_buffer(f"{side}_{name}") for name in ("starts", "columns", "values"))
+        return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=False)
 
 
 class SparsePattern(nn.Module):

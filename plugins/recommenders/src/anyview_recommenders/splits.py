@@ -54,7 +54,9 @@ class Parts:
 def joined(parts: Sequence[Interactions]) -> Interactions:
     """Interactions over the same users and items, one part after another; a column that one of them lacks is left out."""
     columns = {name: [getattr(part, name) for part in parts] for name in OF_ROWS}
-    whole = {name: None if any(value is None for value in values) else np.concatenate(values) for name, values in columns.items()}
+    whole: dict[str, Any] = {
+        name: None if any(value is None for value in values) else np.concatenate(values) for name, values in columns.items()
+    }
     return replace(parts[0], **whole)
 
 

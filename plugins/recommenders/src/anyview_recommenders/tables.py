@@ -183,9 +183,14 @@ def of_strings(ids: Sequence[str]) -> np.ndarray:
 def _arrow(path: Path, separator: str, names: dict[str, str]) -> pa.Table:
     """The columns that are asked for, ids as dictionaries of strings."""
     wrong: list[Any] = []
+
+    def refuse(row: Any) -> str:
+        wrong.append(row)
+        return "error"
+
     ids = pa.dictionary(pa.int32(), pa.string())
     types = {name: pa.string() if meaning in ("time", "rating") else ids for meaning, name in names.items()}
-    parse = arrow_csv.ParseOptions(delimiter=separator, invalid_row_handler=lambda row: wrong.append(row) or "error")
+    parse = arrow_csv.ParseOptions(delimiter=separator, invalid_row_handler=refuse)
     convert = arrow_csv.ConvertOptions(column_types=types, include_columns=list(types), strings_can_be_null=False)
     try:
         return arrow_csv.read_csv(path, arrow_csv.ReadOptions(use_threads=False), parse, convert).unify_dictionaries()

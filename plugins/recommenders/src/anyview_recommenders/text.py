@@ -58,7 +58,9 @@ def read_triples(path: Path, separator: str | None) -> tuple[Interactions, str]:
         rows.append(words)
         lines.append(number)
     columns = [list(column) for column in zip(*rows, strict=True)] or [[], []]
-    numbers = {name: _numbers(path, lines, words, name) for name, words in zip(("rating", "time"), columns[2:], strict=False)}
+    numbers: dict[str, Any] = {
+        name: _numbers(path, lines, words, name) for name, words in zip(("rating", "time"), columns[2:], strict=False)
+    }
     return interactions(_factorized(columns[0]), _factorized(columns[1]), **numbers), _called(chosen)
 
 

@@ -83,7 +83,8 @@ class _Writer:
         self.channels = [name for name in self.header if name not in self.names.values()]
         if not self.channels:
             raise UserError(f"{str(path)!r} has no channels beside {', '.join(self.names.values())}; check the names of its columns")
-        self.rows, self.begins = 0, []
+        self.rows = 0
+        self.begins: list[int] = []
         self.members: dict[str, list[Any]] = {what: [] for what in ("subject", "trial", "id") if what in self.names}
         self.codes: dict[Any, int] = {}
         self.last: tuple[Any, ...] | None = None
@@ -142,25 +143,25 @@ class _Writer:
         if self.usual is None and within.any():
             self.usual = float(np.median(steps[within]))
         if self.usual is not None:
-            self._check(values, steps, within)
+            self._check(values, steps, within, self.usual)
         self.time = float(values[-1])
 
-    def _check(self, values: np.ndarray, steps: np.ndarray, within: np.ndarray) -> None:
+    def _check(self, values: np.ndarray, steps: np.ndarray, within: np.ndarray, usual: float) -> None:
         back = np.flatnonzero(within & (steps <= 0))
         if len(back):
             found = f"to {values[back[0]]:g} s at its row {self.rows + int(back[0]) + 1}"
             raise UserError(
                 f"the times of {str(self.path)!r} do not grow everywhere: {found}; sort the file by time and drop repeated rows"
             )
-        jumps = np.flatnonzero(within & (steps > JUMP * self.usual))
+        jumps = np.flatnonzero(within & (steps > JUMP * usual))
         if len(jumps):
-            found = f"{steps[jumps[0]]:.3g} s pass before its row {self.rows + int(jumps[0]) + 1}, where {self.usual:.3g} s are usual"
+            found = f"{steps[jumps[0]]:.3g} s pass before its row {self.rows + int(jumps[0]) + 1}, where {usual:.3g} s are usual"
             raise UserError(
                 f"the times of {str(self.path)!r} have gaps: {found}; give stretches a series of their own (--reading.id COLUMN)"
             )
-        here = float(np.median(steps[within])) if within.any() else self.usual
-        if abs(here - self.usual) > SAME_RATE * self.usual:
-            found = f"{1 / self.usual:.4g} Hz first and {1 / here:.4g} Hz from about row {self.rows + 1}"
+        here = float(np.median(steps[within])) if within.any() else usual
+        if abs(here - usual) > SAME_RATE * usual:
+            found = f"{1 / usual:.4g} Hz first and {1 / here:.4g} Hz from about row {self.rows + 1}"
             raise UserError(f"{str(self.path)!r} has mixed sampling rates: {found}; bring it to one rate before it is read")
 
     def _labels(self, column: Any) -> np.ndarray:

@@ -21,23 +21,23 @@ PROBE_BATCH = 1024
 LIMITS = {"bins": Limits(at_least=2), "lr": Limits(above=0), "epochs": Limits(at_least=1)}
 
 
-def _series(data: ProtocolData) -> SeriesSource:
-    """The series that rows are of; raises UserError where they are none, or nothing says how fast they were sampled."""
+def _series(data: ProtocolData) -> tuple[SeriesSource, float]:
+    """The series that rows are of, and their rate in Hz; raises UserError where rows are of something else, or nothing says the rate."""
     source = data.source
     if not isinstance(source, SeriesSource):
         raise UserError(f"it reads time series, and the data {source.name!r} is something else")
     if source.rate is None:
         raise UserError(f"it needs the sampling rate of {source.name!r} in Hz, which nothing says; add --reading.rate HZ")
-    return source
+    return source, source.rate
 
 
 def peak_per_minute(data: ProtocolData, _seed: int, *, low: float, high: float, **_options: Any) -> Scores:
     """The errors of answering with the peak of each window's spectrum, in cycles a minute."""
-    source = _series(data)
-    most = min(high, 30 * source.rate)
+    source, rate = _series(data)
+    most = min(high, 30 * rate)
     if low >= most:
-        raise UserError(f"the series have {source.rate:g} Hz, which shows nothing above {30 * source.rate:g} cycles a minute")
-    return data.errors(60 * peak(source.take(data.split.test).numpy(), source.rate, low / 60, most / 60))
+        raise UserError(f"the series have {rate:g} Hz, which shows nothing above {30 * rate:g} cycles a minute")
+    return data.errors(60 * peak(source.take(data.split.test).numpy(), rate, low / 60, most / 60))
 
 
 @protocol(
@@ -101,9 +101,9 @@ def softmax_probe(rows: Tensor, classes: Tensor, count: int, *, seed: int, lr: f
 
 def peak_per_window(data: ProtocolData, _seed: int, **_options: Any) -> Scores:
     """The errors of answering with the cycles in a window at the peak of its spectrum, from half a cycle to 5 a second."""
-    source = _series(data)
-    seconds = source.shape["length"] / source.rate
-    found = peak(source.take(data.split.test).numpy(), source.rate, 0.5, min(5.0, source.rate / 2))
+    source, rate = _series(data)
+    seconds = source.shape["length"] / rate
+    found = peak(source.take(data.split.test).numpy(), rate, 0.5, min(5.0, rate / 2))
     return data.errors(found * seconds)
 
 

@@ -55,6 +55,7 @@ class FrameContrast(Objective):
 
     needs = Needs(views=2, couples_rows=True)
     tags = ("contrastive",)
+    place: Tensor
 
     def __init__(
         self,
@@ -171,6 +172,8 @@ class ImitateFrames(Objective):
     """
 
     needs = Needs(views=2)
+    rows: Tensor
+    known: Tensor
 
     def __init__(self, dim: int, mappers: dict[str, Mapper]) -> None:
         super().__init__()

@@ -33,7 +33,7 @@ class Raw:
 
     series: list[np.ndarray]
     labels: Sequence[Any] | np.ndarray | None = None
-    groups: dict[str, Sequence[Any] | np.ndarray] = field(default_factory=dict)
+    groups: dict[str, Any] = field(default_factory=dict)
     ids: Sequence[Any] | None = None
     parts: Mapping[str, range] | None = None
     rate: float | None = None
@@ -203,10 +203,15 @@ def _of_parts(arrays: Mapping[str, np.ndarray], rows: Mapping[str, np.ndarray], 
         series += _stacked(x, channels_last, path)
         parts[part] = range(start, start := start + len(x))
         labels.append(_found(arrays, LABEL_KEYS, PARTS[part]))
-    whole = None if any(part is None for part in labels) else np.concatenate(labels)
-    subjects = [_found(arrays, GROUP_KEYS["subject"], PARTS[part]) for part in rows]
-    groups = {} if any(part is None for part in subjects) else {"subject": np.concatenate(subjects)}
-    return _with_facts(Raw(series, whole, groups, parts=parts), arrays)
+    subjects = _whole([_found(arrays, GROUP_KEYS["subject"], PARTS[part]) for part in rows])
+    groups = {} if subjects is None else {"subject": subjects}
+    return _with_facts(Raw(series, _whole(labels), groups, parts=parts), arrays)
+
+
+def _whole(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """One part after another; None where one is missing."""
+    there = [part for part in parts if part is not None]
+    return np.concatenate(there) if len(there) == len(parts) else None
 
 
 def _found(arrays: Mapping[str, np.ndarray], keys: Sequence[str], words: Sequence[str]) -> np.ndarray | None:

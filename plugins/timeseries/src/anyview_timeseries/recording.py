@@ -90,9 +90,12 @@ class RecordingSource(SeriesSource):
         self.recording, self._answered = recording, {}
         own_rate = how.rate or recording.rate
         self.rate = how.resample or own_rate
-        if how.resample and own_rate is None:
-            raise UserError(f"{name!r} was to be resampled to {how.resample:g} Hz, and nothing says its own rate; add --reading.rate HZ")
-        self.ratio = Fraction(1) if not how.resample else Fraction(how.resample / own_rate).limit_denominator(1000)
+        self.ratio = Fraction(1)
+        if how.resample:
+            if own_rate is None:
+                asked = f"{name!r} was to be resampled to {how.resample:g} Hz"
+                raise UserError(f"{asked}, and nothing says its own rate; add --reading.rate HZ")
+            self.ratio = Fraction(how.resample / own_rate).limit_denominator(1000)
         self.notes = {"read as": f"{len(recording.values)} steps on disk", "windows": f"{how.length} steps, {how.step or how.length} apart"}
         if self.ratio != 1:
             self.notes["resampled"] = f"from {own_rate:g} Hz to {how.resample:g} Hz, each window by itself"

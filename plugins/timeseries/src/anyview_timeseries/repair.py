@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -55,8 +55,8 @@ def check_preparation(how: Preparation, name: str) -> None:
         if value is not None and (isinstance(value, bool | str) or not value > 0):
             raise UserError(f"the option {word} of {name!r} takes a number above 0, and was given {value!r}; choose another")
     for word, known in (("missing", Missing), ("lengths", Lengths), ("constant", Constant), ("scale", Scale)):
-        if getattr(how, word) not in known.__args__:
-            choices = ", ".join(known.__args__)
+        if getattr(how, word) not in get_args(known):
+            choices = ", ".join(get_args(known))
             raise UserError(f"the option {word} of {name!r} takes one of {choices}, and was given {getattr(how, word)!r}; choose one")
     if how.step is not None and how.length is None:
         raise UserError(f"the option step of {name!r} says how far windows are apart, and no length was given; add --reading.length STEPS")

@@ -53,6 +53,8 @@ class SeriesSource(Source):
     """
 
     corruptions = tuple(SHIFTS)
+    train_rows: Tensor
+    kept_apart: str | None
 
     def __init__(
         self,

@@ -155,7 +155,7 @@ def _windows(frame: Any, names: dict[str, str], path: Path) -> Raw:
     special = {what: names[what] for what in ("label", "subject", "trial", "id") if what in names}
     values = numbers_of(frame.drop(columns=list(special.values())), path)
     labels = _words(frame[special["label"]]) if "label" in special else None
-    groups = {what: frame[special[what]].to_numpy() for what in ("subject", "trial") if what in special}
+    groups: dict[str, Any] = {what: frame[special[what]].to_numpy() for what in ("subject", "trial") if what in special}
     ids = frame[special["id"]].tolist() if "id" in special else None
     return Raw(list(values[:, None]), labels, groups, ids=ids, layout="one row for each window, one column for each time step")
 
@@ -207,7 +207,9 @@ def _recordings(frame: Any, names: dict[str, str], path: Path) -> Raw:
     keys = [special[what] for what in ("subject", "trial", "id") if what in special]
     pieces = [(key, piece) for key, piece in frame.groupby(keys, sort=False, dropna=False)] if keys else [((), frame)]
     values = [numbers_of(piece[channels], path).T for _, piece in pieces]
-    groups = {what: [piece[special[what]].iloc[0] for _, piece in pieces] for what in ("subject", "trial") if what in special}
+    groups: dict[str, Any] = {
+        what: [piece[special[what]].iloc[0] for _, piece in pieces] for what in ("subject", "trial") if what in special
+    }
     steps = [np.asarray(_words(piece[special["label"]])) for _, piece in pieces] if "label" in special else None
     times = [seconds(piece[special["time"]], f"series {key or 0} of {str(path)!r}") for key, piece in pieces] if "time" in special else None
     raw = Raw(values, None, groups, channels=channels, times=times, step_labels=steps)

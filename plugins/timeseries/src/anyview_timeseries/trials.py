@@ -36,6 +36,8 @@ class TrialPairs(Source):
     (True, 6)
     """
 
+    groups: Tensor
+
     def __init__(
         self, source: SeriesSource, *, lookahead: int = 5, candidates: int = 512, group: str | None = None, passes: int = 1
     ) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from anyview.ranges import Choices, LogUniform, Uniform
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Presets, Recipe, Stage, Task, recipe
 from anyview.schedules import Constant, Cosine
 from anyview_graphs.datasets import open_graph
 from anyview_graphs.decoders import DecoderKind
@@ -33,7 +33,7 @@ def _tuned(
 
 
 DEEP = {"norm": "layer", "residual": True, "probe_lr": 0.005, "probe_weight_decay": 0.0}
-TUNED = {
+TUNED: Presets = {
     "cora": _tuned(512, 4, 2, 1e-3, 2e-4, 1500, 0.5, 3.0, replace_rate=0.05),
     "citeseer": _tuned(512, 2, 2, 1e-3, 2e-5, 300, 0.5, 1.0, replace_rate=0.1, probe_weight_decay=0.01),
     "pubmed": _tuned(1024, 4, 2, 1e-3, 1e-5, 1000, 0.75, 3.0),
@@ -41,7 +41,7 @@ TUNED = {
     "ppi": _tuned(1024, 4, 3, 1e-4, 0.0, 1000, 0.5, 3.0, replace_rate=0.1, probe_epochs=2000, **DEEP),
     "reddit": _tuned(512, 2, 4, 1e-3, 2e-4, 500, 0.75, 3.0, replace_rate=0.15, drop_edge=0.5, probe_epochs=500, **DEEP),
 }
-OURS = {
+OURS: Presets = {
     "digits": {"lr": 1e-3, "epochs": 300, "norm": "batch"},
     "quick": {"epochs": 200},
     "demo": {"data": "digits"},

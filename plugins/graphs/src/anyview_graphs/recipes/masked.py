@@ -13,7 +13,7 @@ import torch
 
 from anyview.objectives.objective import ObjectiveSlot
 from anyview.ranges import LogUniform, Uniform
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Presets, Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
 from anyview_graphs.datasets import open_graph
 from anyview_graphs.encoders import EncoderKind, make_encoder
@@ -21,7 +21,7 @@ from anyview_graphs.layers import Norm
 from anyview_graphs.objectives import MaskedFeatures
 from anyview_graphs.views import MaskNodes
 
-PRESETS = {
+PRESETS: Presets = {
     "cora": {"replace_rate": 0.05, "weight_decay": 2e-4},
     "digits": {"norm": "batch"},
     "grid": {"data": "wine", "hidden": 16, "heads": 2},

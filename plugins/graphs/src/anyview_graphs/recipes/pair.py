@@ -15,14 +15,14 @@ import torch
 from anyview.objectives.barlow_twins import BarlowTwins
 from anyview.objectives.objective import ObjectiveSlot
 from anyview.ranges import LogUniform
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Presets, Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
 from anyview_graphs.datasets import open_graph
 from anyview_graphs.encoders import EncoderKind, make_encoder
 from anyview_graphs.layers import Activation, Norm
 from anyview_graphs.views import CorruptedPair
 
-PRESETS = {
+PRESETS: Presets = {
     "cora": {"drop_edges": (0.2, 0.4), "mask_features": (0.3, 0.4), "norm": "none"},
     "citeseer": {"drop_edges": (0.2, 0.0), "mask_features": (0.3, 0.2)},
     "pubmed": {"drop_edges": (0.4, 0.1), "mask_features": (0.0, 0.2)},

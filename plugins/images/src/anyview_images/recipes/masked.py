@@ -12,7 +12,7 @@ import functools
 from anyview.objectives.masked_reconstruction import MaskedReconstruction
 from anyview.objectives.objective import Needs, ObjectiveSlot
 from anyview.ranges import LogUniform, Uniform
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Presets, Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
 from anyview.views.blocks import ContextTargets, MaskGrid
 from anyview.views.maker import ViewMaker
@@ -25,7 +25,7 @@ from anyview_images.vision_transformer import VisionTransformer, patchify
 TINY = functools.partial(VisionTransformer, patch=2, dim=96, depth=2, heads=4, pool="mean")
 NARROW = functools.partial(VisionTransformer, patch=7, dim=128, depth=3, heads=4, pool="mean")
 SMALL_DECODER = functools.partial(MaskedReconstruction, width=64, depth=1, heads=4)
-PRESETS = {
+PRESETS: Presets = {
     "digits": {"encoder": TINY, "augmentation": "digits", "mask_rate": 0.5, "batch_size": 128, "epochs": 30, "lr": 5e-3},
     "mnist": {"encoder": NARROW, "augmentation": "digits", "batch_size": 128, "epochs": 20, "lr": 2e-3},
 }

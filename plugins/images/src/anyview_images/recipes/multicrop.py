@@ -13,8 +13,9 @@ from anyview.errors import UserError
 from anyview.objectives.objective import MismatchError, Needs, ObjectiveSlot
 from anyview.objectives.swav import SwAV
 from anyview.ranges import LogUniform
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Presets, Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
+from anyview.views.maker import ViewMaker
 from anyview_images.datasets import open_images
 from anyview_images.networks import EncoderSlot, Normalised, check_reads, make_encoder, needs_of, sides, token_grid
 from anyview_images.optimizers import OptimizerName, make_optimizer
@@ -23,7 +24,7 @@ from anyview_images.resnet import ResNet
 from anyview_images.views import AugmentationName, AugmentedCrops, MaskedCrops
 
 SMALL_SWAV = functools.partial(SwAV, hidden=256, width=64, prototypes=100)
-PRESETS = {
+PRESETS: Presets = {
     "digits": {
         "encoder": TINY,
         "augmentation": "digits",
@@ -122,7 +123,7 @@ def multicrop(
         "style": style,
     }
     if mask_rate is None and not _masked(needs, network):
-        views = AugmentedCrops(pixels, augmentation=augmentation, **crops)
+        views: ViewMaker = AugmentedCrops(pixels, augmentation=augmentation, **crops)
     else:
         crops |= {**_masks(needs, mask_rate), "grid": token_grid(network, channels, pixels, drop=needs.drops)}
         views = MaskedCrops(pixels, augmentation=augmentation, **crops)

@@ -11,7 +11,7 @@ import functools
 from anyview.objectives.barlow_twins import BarlowTwins
 from anyview.objectives.objective import ObjectiveSlot
 from anyview.ranges import LogUniform
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Presets, Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
 from anyview_images.datasets import open_images
 from anyview_images.networks import EncoderSlot, check_reads, make_encoder, needs_of, sides
@@ -33,7 +33,7 @@ CIFAR = {
     "warmup": 1000,
     "clip": None,
 }
-PRESETS = {
+PRESETS: Presets = {
     "digits": {"encoder": TINY, "augmentation": "digits", "batch_size": 128, "epochs": 30},
     "mnist": {"encoder": NARROW, "augmentation": "digits", "batch_size": 128, "epochs": 10},
     "cifar10": CIFAR,

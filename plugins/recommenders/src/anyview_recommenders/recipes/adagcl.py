@@ -20,7 +20,7 @@ from torch import Tensor
 
 from anyview.objectives.objective import Losses, Needs, Step
 from anyview.ranges import Integers, LogUniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import all_nodes, select, unique_nodes
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
@@ -75,9 +75,9 @@ class AdaGCL(BPR):
         generated = all_nodes(step, adjacency=self.autoencoder.graph(encoder.adjacency, codes)).rows
         denoised = encoder.pooled(self.denoiser(encoder.embedding))
         batch = torch.cat(unique_nodes(nodes))
-        views = [view.index_select(0, batch) for view in (generated, denoised)]
-        apart = [decoupled_contrast(view, view.detach(), self.temperature) for view in views]
-        terms["contrast"] = self.contrast * decoupled_contrast(*views, self.temperature)
+        a, b = (view.index_select(0, batch) for view in (generated, denoised))
+        apart = [decoupled_contrast(view, view.detach(), self.temperature) for view in (a, b)]
+        terms["contrast"] = self.contrast * decoupled_contrast(a, b, self.temperature)
         terms["bottleneck"] = self.bottleneck * torch.stack(apart).sum()
         terms["generator"] = self.generation(codes.index_select(0, nodes)) + self.divergence * distance
         terms["denoiser"] = self.denoising(step, encoder, nodes)
@@ -100,7 +100,7 @@ class AdaGCL(BPR):
         return bpr_loss(*triples(encoder.pooled(layers).index_select(0, nodes))) + self.sparsity * share
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated": {"lr": 5e-3, "l2": 1e-3, "layers": 3, "contrast": 0.2, "epochs": 100},
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "epochs": 200},
     "ml-latest-small": {"lr": 5e-3, "l2": 1e-3, "epochs": 60},

@@ -14,7 +14,7 @@ import torch
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.ranges import Integers, LogUniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import all_nodes, gathered_nodes
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
@@ -49,7 +49,7 @@ class AutoCF(Objective):
         self.masked: MaskedGraph | None = None
 
     def _load_from_state_dict(self, *arguments: object) -> None:
-        super()._load_from_state_dict(*arguments)  # type: ignore[arg-type]
+        super()._load_from_state_dict(*arguments)
         self.masked = None  # that of the seeds that were there before
 
     def forward(self, step: Step) -> Losses:
@@ -79,7 +79,7 @@ class AutoCF(Objective):
         return self.masked
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated": {"lr": 5e-3, "weight": 0.1, "seeds": 5, "depth": 1, "epochs": 100},
     "lastfm": {"lr": 5e-3, "weight": 0.1, "seeds": 20, "depth": 1, "epochs": 200},
     "ml-latest-small": {"lr": 5e-3, "weight": 0.1, "seeds": 5, "depth": 1, "epochs": 60},

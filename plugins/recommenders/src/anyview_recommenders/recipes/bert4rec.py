@@ -10,7 +10,7 @@ token is put behind the history, and the items are scored by its state.
 from __future__ import annotations
 
 from anyview.ranges import LogUniform, Uniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.next_item import NextItem, Over
@@ -19,7 +19,7 @@ from anyview_recommenders.sequence_source import SequenceSource
 from anyview_recommenders.sequence_views import Cloze
 from anyview_recommenders.training import trained
 
-PRESETS = {
+PRESETS: Presets = {
     "generated-walks": {"length": 20, "lr": 5e-3, "last": 0.5, "epochs": 150, "look_every": 5},
     "amazon-beauty": {"dropout": 0.5, "last": 0.5, "over": "some", "epochs": 100, "look_every": 4, "patience": 4},
     "grid": {"data": "generated-walks", "dim": 16, "epochs": 1},

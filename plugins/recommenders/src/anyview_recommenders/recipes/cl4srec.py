@@ -6,7 +6,7 @@ Xie, Sun, Liu, Wu, Gao, Zhang, Ding, Cui. Contrastive Learning for Sequential Re
 from __future__ import annotations
 
 from anyview.ranges import LogUniform, Uniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.next_item import NextItem, Over
@@ -16,7 +16,7 @@ from anyview_recommenders.sequence_source import SequenceSource
 from anyview_recommenders.sequence_views import Augmented, NextItems
 from anyview_recommenders.training import trained
 
-PRESETS = {
+PRESETS: Presets = {
     "generated-walks": {"length": 20, "lr": 5e-3, "epochs": 60, "look_every": 2},
     "amazon-beauty": {"dropout": 0.5, "over": "some", "temperature": 20.0, "epochs": 60, "look_every": 2, "patience": 4},
     "grid": {"data": "generated-walks", "dim": 16, "epochs": 1},

@@ -32,7 +32,7 @@ from anyview.learning_rates import ParameterGroup
 from anyview.objectives.gram import full
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.ranges import Integers, LogUniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview.schedules import Constant
 from anyview_recommenders.behaviour_views import BehaviourBatch, BehaviourTriples
 from anyview_recommenders.beside import behaviours_of
@@ -135,7 +135,7 @@ class CML(Objective):
         return found.detach() + torch.stack(zeros).sum()
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated-behaviours": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "retail_rocket": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "grid": {"data": "generated-behaviours", "dim": 16, "epochs": 1},

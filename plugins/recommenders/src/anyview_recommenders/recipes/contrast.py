@@ -11,7 +11,7 @@ import functools
 from anyview.objectives.barlow_twins import BarlowTwins
 from anyview.objectives.objective import ObjectiveSlot
 from anyview.ranges import LogUniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.encoders import LightGraphConvolution
@@ -21,7 +21,7 @@ from anyview_recommenders.objectives import BPR
 from anyview_recommenders.training import trained
 from anyview_recommenders.views import Triples
 
-PRESETS = {
+PRESETS: Presets = {
     "generated": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "epochs": 200},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},

@@ -13,7 +13,7 @@ import torch
 
 from anyview.objectives.objective import Losses, Needs, Step
 from anyview.ranges import Integers, LogUniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import all_nodes, gathered_nodes, select
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
@@ -55,7 +55,7 @@ class DCCF(BPR):
         return None  # InfoNCE's part follows from how many different users and items a batch has
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "epochs": 200},
     "ml-latest-small": {"lr": 5e-3, "l2": 1e-3, "epochs": 60},

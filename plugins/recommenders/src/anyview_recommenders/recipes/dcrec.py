@@ -22,7 +22,7 @@ from anyview.errors import UserError
 from anyview.objectives.contrast import unit
 from anyview.objectives.objective import Losses, Needs, Step
 from anyview.ranges import Integers, LogUniform, Uniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.conformity import conformity, divergence
 from anyview_recommenders.datasets import Reading, open_interactions
@@ -96,7 +96,7 @@ class DCRec(NextItem):
         return (weights * by_state + (weights.max() - weights) * between).mean()
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated-walks": {"length": 20, "lr": 5e-3, "epochs": 60, "look_every": 2},
     "amazon-beauty": {"dropout": 0.5, "over": "some", "epochs": 60, "look_every": 2, "patience": 4},
     "grid": {"data": "generated-walks", "dim": 16, "epochs": 1},

@@ -26,7 +26,7 @@ from torch import Tensor
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Step
 from anyview.ranges import Integers, LogUniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview.views.view import View
 from anyview_recommenders.batch_nodes import all_nodes, select, unique_nodes
 from anyview_recommenders.beside import knowledge_of
@@ -180,7 +180,7 @@ def related(graph: KnowledgeGraph) -> csr_matrix:
     return of_ones(csr_matrix((np.ones(len(heads), dtype=np.float32), (heads, tails)), shape=(graph.entities, graph.entities)))
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated-knowledge": {"lr": 5e-3, "l2": 1e-3, "hidden": 200, "epochs": 100},
     "ml-latest-small": {"lr": 5e-3, "l2": 1e-3, "hidden": 200, "epochs": 60},
     "grid": {"data": "generated-knowledge", "dim": 16, "hidden": 16, "epochs": 1},

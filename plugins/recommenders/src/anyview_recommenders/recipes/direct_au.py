@@ -10,7 +10,7 @@ from __future__ import annotations
 from anyview.objectives.align_uniform import alignment
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.ranges import Integers, LogUniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import encode_batch
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
@@ -44,7 +44,7 @@ class DirectAU(Objective):
         return terms
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated": {"uniformity": 0.5, "epochs": 100},
     "lastfm": {"uniformity": 0.5, "epochs": 200},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},

@@ -26,7 +26,7 @@ from torch.nn.functional import leaky_relu, relu
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Step
 from anyview.ranges import Integers, LogUniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview.views.draws import Draws
 from anyview_recommenders.batch_nodes import all_nodes, select
 from anyview_recommenders.beside import trust_of
@@ -154,7 +154,7 @@ class DSL(BPR):
         return terms
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated-social": {"lr": 5e-3, "l2": 1e-3, "trust_weight": 0.1, "epochs": 100},
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "trust_weight": 0.1, "epochs": 200},
     "grid": {"data": "generated-social", "dim": 16, "epochs": 1},

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from anyview.data.source import Batch
 from anyview.ranges import LogUniform, Uniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview.views.draws import Draws
 from anyview.views.maker import Gives, ViewMaker
 from anyview.views.view import View, ViewSet
@@ -73,7 +73,7 @@ class SameTarget(ViewMaker):
         return self.training.window(self.training.starts[self.training.owners[place]], place)
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated-walks": {"length": 20, "lr": 5e-3, "epochs": 60, "look_every": 2},
     "amazon-beauty": {"dropout": 0.5, "over": "some", "temperature": 20.0, "epochs": 60, "look_every": 2, "patience": 4},
     "grid": {"data": "generated-walks", "dim": 16, "epochs": 1},

@@ -25,7 +25,7 @@ from torch import Tensor
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.ranges import Integers, LogUniform, Uniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview.views.draws import derive_seed
 from anyview.views.view import View
 from anyview_recommenders.batch_nodes import unique_nodes
@@ -136,7 +136,7 @@ class GFormer(Objective):
         shown = {"graph": graphs.encoder, "decoder": graphs.decoder, "position": self.placed(encoder)}
         whole = step.encode(View({"nodes": every, **shown}))
         terms = self.recommendation(encoder, whole.rows, nodes)
-        layers = (whole.layers or [])[: encoder.depth]
+        layers = list(whole.layers or [])[: encoder.depth]
         rationale, complement = (encoder.beside(graph, layers).index_select(0, nodes) for graph in (graphs.rationale, graphs.complement))
         users, items, _ = triples(rationale)
         terms["rationale"] = self.rationale * bpr_loss(users, items, triples(whole.rows.index_select(0, nodes))[2])
@@ -154,7 +154,7 @@ class GFormer(Objective):
         return Losses(softmax=found, partition=self.partition * torch.stack(sums).sum())
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated": {"lr": 2e-3, "l2": 3e-3, "epochs": 100},
     "lastfm": {"lr": 2e-3, "l2": 1e-3, "epochs": 200},
     "ml-latest-small": {"lr": 2e-3, "l2": 1e-3, "epochs": 60},

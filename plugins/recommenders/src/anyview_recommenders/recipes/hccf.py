@@ -9,11 +9,13 @@ authors let hyperedges talk to each other in a further network, which public cod
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from anyview.objectives.objective import Losses, Needs, Step
 from anyview.ranges import Choices, Integers, LogUniform, Uniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import all_nodes, select, unique_nodes
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
@@ -56,7 +58,7 @@ class HCCF(BPR):
         return None  # InfoNCE's part follows from how many users and items there are
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated": {"layers": 3, "dropout": 0.2, "weight": 0.01, "lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "lastfm": {"layers": 3, "dropout": 0.2, "weight": 0.01, "lr": 5e-3, "l2": 1e-3, "epochs": 200},
     "ml-latest-small": {"layers": 3, "dropout": 0.2, "weight": 0.01, "lr": 5e-3, "l2": 1e-3, "epochs": 60},
@@ -116,7 +118,7 @@ def hccf(
     """
     source = open_interactions(data, **(reading or {}))
     catalogue = Catalogue.of(source)
-    sizes = {"layers": layers, "hyperedges": hyperedges, "slope": slope, "dropout": dropout, "deviation": deviation}
+    sizes: dict[str, Any] = {"layers": layers, "hyperedges": hyperedges, "slope": slope, "dropout": dropout, "deviation": deviation}
     network = HypergraphConvolution(catalogue.train, dim, **sizes)
     objective = HCCF(dim, weight=weight, temperature=temperature, l2=l2)
     return trained(source, network, [Task(Triples(catalogue.train), objective)], epochs, batch_size, lr, look_every, patience)

@@ -20,7 +20,7 @@ from anyview.errors import UserError
 from anyview.objectives.contrast import unit
 from anyview.objectives.objective import Losses, Needs, Step
 from anyview.ranges import Integers, LogUniform, Uniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import encode_batch
 from anyview_recommenders.beside import behaviours_of
 from anyview_recommenders.datasets import Reading, open_interactions
@@ -81,7 +81,7 @@ class HMGCR(BPR):
         return None  # the contrast's part follows from how many users and items a batch has
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated-behaviours": {"lr": 1e-2, "l2": 1e-3, "epochs": 100},
     "retail_rocket": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "grid": {"data": "generated-behaviours", "dim": 16, "epochs": 1},

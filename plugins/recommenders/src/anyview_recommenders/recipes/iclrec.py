@@ -10,7 +10,7 @@ Crops and masks leave less of a sequence than CL4SRec's, which the preset of the
 from __future__ import annotations
 
 from anyview.ranges import Integers, LogUniform, Uniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.intent_contrast import IntentContrast
@@ -22,7 +22,7 @@ from anyview_recommenders.sequence_views import Augmented, NextItems
 from anyview_recommenders.training import trained
 
 MILD = {"crop": 0.6, "mask": 0.3, "reorder": 0.6}
-PRESETS = {
+PRESETS: Presets = {
     "generated-walks": {"length": 20, "lr": 5e-3, **MILD, "weight": 0.02, "intent": 0.02, "intents": 20, "epochs": 60, "look_every": 2},
     "amazon-beauty": {"dropout": 0.5, "intent": 0.1, "over": "some", "epochs": 60, "look_every": 2, "patience": 4},
     "grid": {"data": "generated-walks", "dim": 16, "intents": 20, "epochs": 1},

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from anyview.objectives.objective import Losses, Needs, Step
 from anyview.ranges import Integers, LogUniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview.views.view import View
 from anyview_recommenders.batch_nodes import gathered_nodes, select
 from anyview_recommenders.beside import ratings_and_times, trust_of
@@ -115,7 +115,7 @@ class KCGN(BPR):
         return None  # how far shuffled rows are told apart follows from their length too
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated-social": {"lr": 5e-3, "hours": 0.01, "epochs": 100},
     "lastfm": {"lr": 5e-3, "epochs": 200},
     "grid": {"data": "generated-social", "dim": 16, "epochs": 1},

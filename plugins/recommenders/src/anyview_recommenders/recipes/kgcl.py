@@ -22,7 +22,7 @@ from anyview.encoders.encoder import Encoding
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Step
 from anyview.ranges import Integers, LogUniform, Uniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview.views.view import View
 from anyview_recommenders.batch_nodes import all_nodes, unique_nodes
 from anyview_recommenders.beside import knowledge_of
@@ -205,7 +205,7 @@ def translation_loss(moved: Tensor, true: Tensor, false: Tensor) -> Tensor:
     return softplus((moved - true).square().sum(1) - (moved - false).square().sum(1)).mean()
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated-knowledge": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "ml-latest-small": {"lr": 5e-3, "l2": 1e-3, "epochs": 60},
     "grid": {"data": "generated-knowledge", "dim": 16, "epochs": 1},
@@ -266,7 +266,7 @@ def kgcl(
     """
     source = open_interactions(data, **{"knowledge": "own", **(reading or {})})
     catalogue = Catalogue.of(source)
-    sizes = {"hops": hops, "layers": layers, "deviation": deviation, "dropout": dropout}
+    sizes: dict[str, Any] = {"hops": hops, "layers": layers, "deviation": deviation, "dropout": dropout}
     network = RelationalAttention(knowledge_of(source), catalogue.train, dim, **sizes)
     objective = KGCL(
         dim,

@@ -8,13 +8,15 @@ Triples and interactions are dropped in training alone: public code leaves dropo
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
 from anyview.objectives.objective import Losses, Needs, Step
 from anyview.ranges import Integers, LogUniform, Uniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview.views.view import View
 from anyview_recommenders.beside import knowledge_of
 from anyview_recommenders.catalogue import Catalogue
@@ -101,7 +103,7 @@ class KGIN(BPR):
         return terms
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated-knowledge": {"lr": 5e-3, "l2": 1e-3, "rate": 0.2, "epochs": 100},
     "ml-latest-small": {"lr": 5e-3, "l2": 1e-3, "rate": 0.2, "epochs": 60},
     "grid": {"data": "generated-knowledge", "dim": 16, "epochs": 1},
@@ -156,7 +158,7 @@ def kgin(
     """
     source = open_interactions(data, **{"knowledge": "own", **(reading or {})})
     catalogue = Catalogue.of(source)
-    sizes = {"hops": hops, "intents": intents, "deviation": deviation, "dropout": dropout}
+    sizes: dict[str, Any] = {"hops": hops, "intents": intents, "deviation": deviation, "dropout": dropout}
     network = IntentConvolution(knowledge_of(source), catalogue.train, dim, **sizes)
     tasks = [Task(Triples(catalogue.train), KGIN(dim, weight=weight, rate=rate, l2=l2))]
     return trained(source, network, tasks, epochs, batch_size, lr, look_every, patience)

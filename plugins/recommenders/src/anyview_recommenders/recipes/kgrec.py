@@ -19,7 +19,7 @@ from anyview.encoders.heads import mlp
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Step
 from anyview.ranges import Integers, LogUniform, Uniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview.views.draws import Draws
 from anyview.views.view import View
 from anyview_recommenders.batch_nodes import parts, unique_nodes
@@ -220,7 +220,7 @@ class KGRec(BPR):
         return there(noisy.topk(round((1 - self.rate) * count)).indices, count)
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated-knowledge": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "ml-latest-small": {"lr": 5e-3, "l2": 1e-3, "epochs": 60},
     "grid": {"data": "generated-knowledge", "dim": 16, "epochs": 1},

@@ -26,7 +26,7 @@ from anyview.encoders.encoder import Encoding
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.ranges import Integers, LogUniform, Uniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview.views.view import View
 from anyview_recommenders.behaviour_views import BehaviourBatch, BehaviourTriples
 from anyview_recommenders.beside import behaviours_of, knowledge_of
@@ -165,7 +165,7 @@ class KMCLR(Objective):
         return torch.stack([node_contrast(a, b, self.known_temperature) for a, b in sides]).sum()
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated-behaviours": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "grid": {"data": "generated-behaviours", "dim": 16, "epochs": 1},
 }

@@ -9,7 +9,7 @@ Where the log has a validation part, training ends when its ranking no longer ge
 from __future__ import annotations
 
 from anyview.ranges import Integers, LogUniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.encoders import LightGraphConvolution, Pool
@@ -17,7 +17,7 @@ from anyview_recommenders.objectives import BPR
 from anyview_recommenders.training import trained
 from anyview_recommenders.views import Triples
 
-PRESETS = {
+PRESETS: Presets = {
     "generated": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "epochs": 300},
     "demo": {"data": "generated"},

@@ -23,7 +23,7 @@ from anyview.errors import UserError
 from anyview.objectives.gram import full
 from anyview.objectives.objective import Losses, Needs, Step
 from anyview.ranges import Integers, LogUniform, Uniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.item_graph import ItemGraph, near_in_sequences, with_loops
@@ -159,7 +159,7 @@ def item_relatedness(graph: ItemGraph, rows: Tensor, depth: int, share: float, g
     return cosine_similarity(total, rows, dim=1)  # the cosine of a sum is that of the mean
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated-walks": {
         **{"length": 20, "convolutions": 1, "weight": 0.1, "seeds": 2, "depth": 1, "remask": 10, "edges": 128},
         **{"lr": 5e-3, "epochs": 60, "look_every": 2},

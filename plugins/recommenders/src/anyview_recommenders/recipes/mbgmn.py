@@ -26,7 +26,7 @@ from anyview.encoders.encoder import Encoder, Encoding
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.ranges import Integers, LogUniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview.views.view import View
 from anyview_recommenders.batch_nodes import parts
 from anyview_recommenders.behaviour_views import BehaviourBatch, BehaviourTriples
@@ -206,7 +206,7 @@ class MBGMN(Objective):
         return terms
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated-behaviours": {"lr": 3e-3, "l2": 1e-3, "layers": 4, "epochs": 60, "look_every": 2},
     "retail_rocket": {"lr": 3e-3, "l2": 1e-3, "layers": 4, "epochs": 60, "look_every": 2},
     "grid": {"data": "generated-behaviours", "dim": 16, "epochs": 1},

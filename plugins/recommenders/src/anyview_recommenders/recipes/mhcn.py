@@ -18,7 +18,7 @@ from torch.nn.functional import normalize, softplus
 from anyview.encoders.encoder import Encoder, Encoding
 from anyview.objectives.objective import Losses, Needs, Step
 from anyview.ranges import Integers, LogUniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview.views.draws import Draws
 from anyview.views.view import View
 from anyview_recommenders.beside import trust_of
@@ -139,7 +139,7 @@ def _shuffles(draws: Draws, users: int, width: int) -> tuple[Tensor, Tensor, Ten
     return draws.permutation(users), draws.permutation(users), draws.permutation(width)
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated-social": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "epochs": 200},
     "grid": {"data": "generated-social", "dim": 16, "epochs": 1},

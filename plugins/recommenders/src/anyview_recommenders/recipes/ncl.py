@@ -18,7 +18,7 @@ from torch import Tensor
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.ranges import Integers, LogUniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import all_nodes, select, unique_nodes
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
@@ -107,7 +107,7 @@ class NCL(Objective):
         return contrast_among(rows, self.get_buffer(f"centres_of_{side}"), self.get_buffer(f"cluster_of_{side}")[at], self.temperature)
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated": {"lr": 5e-3, "l2": 1e-3, "prototypes": 50, "epochs": 100},
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "prototypes": 100, "epochs": 300},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from anyview.objectives.objective import Losses, Needs, Step
 from anyview.ranges import LogUniform, Uniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import encode_nodes
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
@@ -75,7 +75,7 @@ class SGL(BPR):
         return self.drawn
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "lastfm": {"lr": 5e-3, "l2": 1e-4, "epochs": 100},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},

@@ -13,7 +13,7 @@ import torch
 
 from anyview.objectives.objective import Losses, Needs, Step
 from anyview.ranges import LogUniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import encode_nodes
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
@@ -49,7 +49,7 @@ class SimGCL(BPR):
         return None  # InfoNCE's part follows from how many different users and items a batch has
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated": {"lr": 5e-3, "l2": 1e-3, "weight": 0.05, "epochs": 100},
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "weight": 0.05, "epochs": 200},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},

@@ -21,7 +21,7 @@ from anyview.errors import UserError
 from anyview.objectives.contrast import in_blocks, part, products, unit
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.ranges import Integers, LogUniform, Uniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview.views.view import View
 from anyview_recommenders.batch_nodes import parts, unique_nodes
 from anyview_recommenders.beside import behaviours_of
@@ -138,7 +138,7 @@ class SMBRec(Objective):
         return terms
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated-behaviours": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "retail_rocket": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "grid": {"data": "generated-behaviours", "dim": 16, "epochs": 1},

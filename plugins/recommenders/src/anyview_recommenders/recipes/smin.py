@@ -27,7 +27,7 @@ from anyview.encoders.encoder import Encoder, Encoding
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Step
 from anyview.ranges import Integers, LogUniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview.views.view import View
 from anyview_recommenders.batch_nodes import gathered_nodes, select
 from anyview_recommenders.beside import trust_of
@@ -160,7 +160,7 @@ class SMIN(BPR):
         return None  # how far shuffled rows are told apart follows from their length too
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated-social": {"lr": 5e-3, "epochs": 100},
     "lastfm": {"lr": 5e-3, "epochs": 200},
     "grid": {"data": "generated-social", "dim": 16, "epochs": 1},

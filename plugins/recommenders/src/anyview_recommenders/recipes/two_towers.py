@@ -9,7 +9,7 @@ uniformly beside them, and two views of each have to find each other: one hides 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from anyview.distributed import gather_rows
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Objective, ObjectiveSlot, Step
 from anyview.ranges import LogUniform, Uniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.feature_views import ItemPair, Masking, UsersWithItems
@@ -67,7 +67,7 @@ class InBatchSoftmax(Objective):
 
 
 MASKING: dict[str, Masking] = {"spread_out": "none", "random": "random", "correlated": "correlated"}
-PRESETS = {
+PRESETS: Presets = {
     "generated-features": {"dim": 32, "hidden": 64, "width": 16, "lr": 5e-3, "epochs": 60, "batch_size": 1024},
     "ml-latest-small": {"dim": 64, "hidden": 128, "lr": 5e-3, "epochs": 100, "look_every": 2, "patience": 4},
     "grid": {"data": "generated-features", "dim": 16, "hidden": 32, "width": 8, "epochs": 1},
@@ -134,7 +134,7 @@ def two_towers(
     """
     source = open_interactions(data, **{"features": True, **(reading or {})})
     side, matrix = SideFeatures.of(source), Catalogue.of(source).train
-    tables = {"hash_size": hash_size, "share_table": share_table, "sparse": sparse}
+    tables: dict[str, Any] = {"hash_size": hash_size, "share_table": share_table, "sparse": sparse}
     network = TwoTowers(side, dim, width=width, hidden=hidden, deviation=deviation, **tables)
     pairs = UsersWithItems(side.items, hide=dropout if self_supervision == "feature_dropout" else 0.0)
     tasks = [Task(pairs, InBatchSoftmax(matrix, temperature=temperature, correct=correct, remove_hits=remove_hits))]

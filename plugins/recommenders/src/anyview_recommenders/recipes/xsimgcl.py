@@ -13,7 +13,7 @@ import torch
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.ranges import Integers, LogUniform
-from anyview.recipe import Recipe, Task, recipe
+from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview_recommenders.batch_nodes import encode_batch
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
@@ -67,7 +67,7 @@ class XSimGCL(Objective):
         return terms
 
 
-PRESETS = {
+PRESETS: Presets = {
     "generated": {"lr": 5e-3, "l2": 1e-3, "weight": 0.1, "noise": 0.1, "temperature": 0.2, "epochs": 100},
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "weight": 0.1, "noise": 0.1, "temperature": 0.2, "epochs": 200},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},

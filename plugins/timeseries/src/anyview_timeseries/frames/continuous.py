@@ -168,7 +168,7 @@ class MexicanHat(Continuous):
     """
 
     is_complex = False
-    centre = 0.25  # type: ignore[assignment]
+    centre = 0.25
 
     def wavelet(self, place: np.ndarray) -> np.ndarray:
         return 2 / (math.sqrt(3) * math.pi**0.25) * (1 - place**2) * np.exp(-(place**2) / 2)

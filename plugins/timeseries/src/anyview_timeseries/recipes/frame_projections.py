@@ -17,7 +17,7 @@ What remains is the encoder h of windows with the new mappers: [g_fourier(h), h,
 from __future__ import annotations
 
 import functools
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 
@@ -25,7 +25,7 @@ from anyview.data.source import Source
 from anyview.encoders.encoder import Encoder, Streams
 from anyview.objectives.objective import Objective, ObjectiveSlot, check_needs
 from anyview.ranges import LogUniform
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Presets, Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
 from anyview_timeseries.datasets import Reading, open_series
 from anyview_timeseries.encoders import ResNet1d
@@ -57,7 +57,7 @@ PAPER: dict[str, Any] = {
     "lr": 1e-3,
     "weight_decay": 1e-6,
 }
-PRESETS = {
+PRESETS: Presets = {
     "ieee_spc12": {**QUICK, "encoder": functools.partial(ResNet1d, dropout=0.2, stride=4), "mapper_epochs": 10},
     "uci_har_subset": {**QUICK, "epochs": 20},
     "chirps": {**QUICK, "batch_size": 128},
@@ -118,7 +118,7 @@ def frame_projections(
     require_whole(source)
     views = Frames(make_frames(frames, frame_options), cache=cache)
     encoders = _encoders(source, views, encoder, frame_width, pool)
-    time = encoders.encoders["time"]
+    time = cast("Encoder", encoders.encoders["time"])
     adam = functools.partial(torch.optim.Adam, lr=lr, weight_decay=weight_decay)
     contrast = Stage(
         tasks=[Task(views, _objective(objective, encoders.dim, views))],

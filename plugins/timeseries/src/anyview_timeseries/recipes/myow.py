@@ -11,6 +11,7 @@ candidates of other trials, in a second space behind the first. With `--objectiv
 from __future__ import annotations
 
 import functools
+from typing import cast
 
 from torch import Tensor
 
@@ -20,14 +21,14 @@ from anyview.objectives.myow import MYOW
 from anyview.objectives.objective import ObjectiveSlot
 from anyview.optimizers import LARS
 from anyview.ranges import Integers, LogUniform, Uniform
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Presets, Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
 from anyview_timeseries.datasets import Reading, open_series
 from anyview_timeseries.neural_views import NeuralViews
-from anyview_timeseries.series import require_complete
+from anyview_timeseries.series import SeriesSource, require_complete
 from anyview_timeseries.trials import TrialPairs
 
-PRESETS = {
+PRESETS: Presets = {
     "monkey_reach_chewie1": {"lookahead": 2, "dropout": 0.4},
     "grid": {"data": "chirps", "hidden": 32, "dim": 32, "candidates": 64},
 }
@@ -94,7 +95,7 @@ def myow(
     encoder = MLP(source.shape["channels"] * source.shape["length"], hidden=hidden, dim=dim, layers=layers)
     pairs = None
     if not isinstance(source, Outline):
-        pairs = TrialPairs(source, lookahead=lookahead, candidates=candidates, group=group, passes=passes)
+        pairs = TrialPairs(cast("SeriesSource", source), lookahead=lookahead, candidates=candidates, group=group, passes=passes)
     views = NeuralViews(
         _silent(source), dropout=dropout, dropout_rate=dropout_rate, noise=noise, pepper=pepper, structured=structured, mined=candidates > 0
     )

@@ -14,7 +14,7 @@ import torch
 from anyview.objectives.barlow_twins import BarlowTwins
 from anyview.objectives.objective import ObjectiveSlot
 from anyview.ranges import LogUniform
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Presets, Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
 from anyview_timeseries.datasets import Reading, open_series
 from anyview_timeseries.encoders import ResNet1d
@@ -24,7 +24,7 @@ from anyview_timeseries.views import AugmentationName, AugmentedPair
 NARROW = functools.partial(ResNet1d, width=16, dropout=0.0, stride=2)
 SMALL_BARLOW_TWINS = functools.partial(BarlowTwins, width=256, redundancy=1 / 256)
 QUICK: dict[str, Any] = {"encoder": NARROW, "epochs": 40}
-PRESETS = {
+PRESETS: Presets = {
     "chirps": {**QUICK, "batch_size": 128},
     "ieee_spc12": {**QUICK, "encoder": functools.partial(ResNet1d, dropout=0.2, stride=4), "augmentation": "weak"},
     "uci_har_subset": QUICK,

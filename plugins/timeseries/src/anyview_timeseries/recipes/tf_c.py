@@ -17,7 +17,7 @@ import torch
 from anyview.encoders.encoder import Streams
 from anyview.objectives.objective import ObjectiveSlot
 from anyview.ranges import LogUniform, Uniform
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Presets, Recipe, Stage, Task, recipe
 from anyview_timeseries.datasets import Reading, open_series
 from anyview_timeseries.encoders import ResNet1d
 from anyview_timeseries.networks import EncoderSlot, make_encoder, needs_of
@@ -25,7 +25,7 @@ from anyview_timeseries.series import require_complete
 from anyview_timeseries.time_frequency import BothDomains, TimeFrequencyConsistency, TimeFrequencyViews
 
 NARROW = functools.partial(ResNet1d, dim=64, width=16, blocks=4, dropout=0.0, stride=2)
-PRESETS = {
+PRESETS: Presets = {
     "quick": {"encoder": NARROW, "epochs": 10, "lr": 1e-3},
     "chirps": {"encoder": NARROW, "epochs": 10, "lr": 1e-3},
     "grid": {"data": "chirps", "encoder": functools.partial(ResNet1d, dim=16, width=8, blocks=2, dropout=0.0, stride=2), "batch_size": 64},

@@ -10,14 +10,16 @@ is kept is the mean of the network's weights over all steps of training, and a s
 from __future__ import annotations
 
 import functools
+from typing import cast
 
 import torch
 
 from anyview.data.source import Outline, Source
+from anyview.encoders.encoder import Encoder
 from anyview.encoders.moving_average import Averaged
 from anyview.objectives.objective import ObjectiveSlot
 from anyview.ranges import LogUniform, Uniform
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Presets, Recipe, Stage, Task, recipe
 from anyview_timeseries.datasets import Reading, open_series
 from anyview_timeseries.dilated_convolution import DilatedConvolution
 from anyview_timeseries.hierarchical_contrast import HierarchicalContrast
@@ -25,7 +27,7 @@ from anyview_timeseries.overlapping_crops import OverlappingCrops
 
 MANY = 100_000
 """Numbers in the training windows up to which 200 iterations are enough."""
-PRESETS = {
+PRESETS: Presets = {
     "quick": {"hidden": 32, "dim": 64, "depth": 6, "iterations": 100},
     "chirps": {"hidden": 32, "dim": 64, "depth": 6, "iterations": 60},
     "uci_har_subset": {"hidden": 64, "dim": 320, "depth": 6, "iterations": 400, "lr": 5e-4},
@@ -79,7 +81,7 @@ def ts2vec(
         optimizer=functools.partial(torch.optim.AdamW, lr=lr, weight_decay=weight_decay),
         max_steps=steps,
     )
-    return Recipe(source=source, stages=[stage], embedder=encoder.average.module)
+    return Recipe(source=source, stages=[stage], embedder=cast("Encoder", encoder.average.module))
 
 
 def _iterations(source: Source) -> int:

@@ -17,7 +17,7 @@ import torch
 
 from anyview.objectives.objective import ObjectiveSlot
 from anyview.ranges import LogUniform, Uniform
-from anyview.recipe import Recipe, Stage, Task, recipe
+from anyview.recipe import Presets, Recipe, Stage, Task, recipe
 from anyview_timeseries.convolution import ConvNet1d, FlatTokens
 from anyview_timeseries.datasets import Reading, open_series
 from anyview_timeseries.series import require_complete
@@ -25,7 +25,7 @@ from anyview_timeseries.temporal_contrast import TemporalContrast
 from anyview_timeseries.weak_strong import FactorOf, WeakStrongPair
 
 PUBLISHED = functools.partial(TemporalContrast, dropout=0.1)
-PRESETS = {
+PRESETS: Presets = {
     "quick": {"dim": 64, "epochs": 10},
     "chirps": {"dim": 64, "epochs": 10},
     "grid": {"data": "chirps", "dim": 16, "batch_size": 64},
