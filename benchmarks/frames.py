@@ -99,7 +99,8 @@ class Training:
 
     def step(self) -> dict[str, float]:
         """Train on one batch."""
-        task, batch, taken = self.stage.tasks[0], self.batches[self.number % len(self.batches)], {}
+        task, batch = self.stage.tasks[0], self.batches[self.number % len(self.batches)]
+        taken: dict[str, float] = {}
         clock = functools.partial(self._clock, taken, [time.perf_counter()])
         views = task.views(batch, self._draws())
         clock("views")

@@ -15,7 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ from anyview_graphs.views import MaskNodes
 
 HIDDEN, HEADS, ALPHA = 512, 4, 3.0
 MASKING = MaskNodes(0.5, replace_rate=0.05, target=False)
-OPTIMISER = {"lr": 1e-3, "weight_decay": 2e-4}
+OPTIMISER: dict[str, Any] = {"lr": 1e-3, "weight_decay": 2e-4}
 
 
 class TextbookAttention(nn.Module):
@@ -94,7 +94,7 @@ class Ours(nn.Module):
 
     def __init__(self, graph: Graph, dropout: tuple[float, float]) -> None:
         super().__init__()
-        rates = {"input_dropout": dropout[0], "attention_dropout": dropout[1]}
+        rates: dict[str, Any] = {"input_dropout": dropout[0], "attention_dropout": dropout[1]}
         self.encoder = GraphAttention(graph.num_features, hidden=HIDDEN, heads=HEADS, **rates)
         self.objective = MaskedFeatures(HIDDEN, alpha=ALPHA, **rates)
         self.objective.prepare(ViewSet([View(graph, role="clean")]), samples=graph.num_nodes)
@@ -128,6 +128,7 @@ class Experiment:
     def textbook_loss(self, number: int) -> Tensor:
         """The same view, in the textbook's terms."""
         view = self.view(number)[0]
+        assert view.mask is not None
         hidden, tokens = (mask.nonzero().flatten() for mask in (view.mask.hidden, view.mask.replaced))
         return self.textbook(self.dense, view.data.rows, self.index, hidden, tokens)
 
@@ -140,7 +141,7 @@ class Experiment:
 
 
 @torch.no_grad()
-def copy_weights(ours: Ours, textbook: TextbookGraphMAE) -> None:
+def copy_weights(ours: Any, textbook: Any) -> None:
     """Give the textbook model our weights, and the token a value, so that every path is taken."""
     ours.encoder.token.normal_(std=0.01)
     textbook.token.copy_(ours.encoder.token)
@@ -164,7 +165,7 @@ def agreement(graph: Graph) -> dict[str, float]:
     ours, textbook = experiment.our_loss(0), experiment.textbook_loss(0)
     ours.backward()
     textbook.backward()
-    own, theirs = experiment.ours, experiment.textbook
+    own, theirs = cast("tuple[Any, Any]", (experiment.ours, experiment.textbook))
     compared = {
         "loss": (ours.detach(), textbook.detach()),
         "gradient of the first map": (own.encoder.layers[0].weight.grad.t(), theirs.layers[0].map.weight.grad),
@@ -233,7 +234,8 @@ def measure(graph: Graph, threads: int, repeats: int) -> dict[str, float]:
 def cora_or_synthetic() -> tuple[str, Graph]:
     """Cora from the data root, else a random graph of its size and density."""
     try:
-        return "cora", open_graph("cora").graph
+        source: Any = open_graph("cora")
+        return "cora", source.graph
     except UserError:
         generator = torch.Generator().manual_seed(0)
         nodes, features = 2708, 1433

@@ -31,7 +31,7 @@ from anyview.views.draws import Draws
 from anyview_images.datasets import ImageSource
 from anyview_images.networks import Normalised
 from anyview_images.resnet import ResNet
-from anyview_images.views import AugmentedPair
+from anyview_images.views import AugmentationName, AugmentedPair
 from anyview_images.vision_transformer import vit_small
 
 PARTS = ("data", "views", "forward", "backward", "optimiser")
@@ -44,7 +44,7 @@ class Case:
     name: str
     encoder: Callable[[], Encoder]
     size: int
-    augmentation: str
+    augmentation: AugmentationName
     batch: tuple[int, int]
 
 

@@ -124,7 +124,7 @@ def results(options: argparse.Namespace, report: Callable[[str], None]) -> list[
     for name in options.only:
         torch.manual_seed(0)
         for case in CASES[name]():
-            line = {"objective": case.objective, "size": case.size, "values": agreement(case)}
+            line: dict[str, Any] = {"objective": case.objective, "size": case.size, "values": agreement(case)}
             line |= summary(
                 measure(case, options.seconds, options.repeats, clock), [theirs.library for theirs in case.theirs if theirs.comparable]
             )

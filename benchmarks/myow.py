@@ -61,7 +61,9 @@ class Training(Trial):
 
     def make(self) -> dict[str, Any]:
         """Scores by column, and processor seconds."""
-        source = open_series(DATA) if self.fold is None else held_out(open_series(DATA), self.fold)
+        source: Any = open_series(DATA)
+        if self.fold is not None:
+            source = held_out(source, self.fold)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             recipe = myow(source, **{**METHODS[self.method], **SETTINGS[self.setting]}, epochs=self.epochs)
@@ -80,7 +82,8 @@ def held_out(source: SeriesSource, fold: int) -> SeriesSource:
     other, trial = copy.copy(source), source.members["trial"]
     trials = trial[source.train_rows].unique()
     outside = torch.isin(trial, trials[fold::FOLDS])
-    train, validation, _ = source.published.train, source.published.validation, source.published.test
+    assert source.published is not None
+    train, validation = source.published.train, source.published.validation
     other.published = Split(train[~outside[train]], validation, train[outside[train]], name=f"training trials, fold {fold} of {FOLDS}")
     other.train_rows = source.train_rows[~outside[source.train_rows]]
     return other

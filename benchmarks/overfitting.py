@@ -18,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,7 +98,7 @@ class Training:
 
 def data(images: int) -> tuple[ImageSource, ImageSource, Split]:
     """The training images without labels; all digits, training images first; and where the one part ends."""
-    digits = open_images("digits")
+    digits: Any = open_images("digits")
     drawn = stratified_split(digits.labels, 0, shares=(images / len(digits), 0.0, 1 - images / len(digits)))
     order = torch.cat([drawn.train, drawn.test])
     pixels, labels = digits.images[order], digits.labels[order]

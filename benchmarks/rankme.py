@@ -78,8 +78,9 @@ def ranks(run: StudyRun) -> dict[str, float]:
     """RankMe of a run's training images, behind the encoder and behind the projector."""
     loaded = anyview.load(run.folder)
     encoders = {"encoder": loaded.embedder, "projector": loaded.projected_encoder()}
-    shown = loaded.source.train_rows.numpy()
-    return {kind: rankme(embed(encoder, loaded.source)[shown]) for kind, encoder in encoders.items()}
+    source: Any = loaded.source
+    shown = source.train_rows.numpy()
+    return {kind: rankme(embed(encoder, source)[shown]) for kind, encoder in encoders.items()}
 
 
 def point(name: str, results: list[dict[str, Any]]) -> dict[str, Any]:

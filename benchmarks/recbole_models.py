@@ -101,5 +101,5 @@ def _restore_names() -> None:
         if name not in vars(np):
             setattr(np, name, kind)
     if not hasattr(sparse.dok_matrix, "_update"):
-        sparse.dok_matrix._update = lambda matrix, entries: matrix._dict.update(entries)  # type: ignore[attr-defined]
+        sparse.dok_matrix._update = lambda matrix, entries: matrix._dict.update(entries)
     sys.argv = sys.argv[:1]

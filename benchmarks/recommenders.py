@@ -14,6 +14,7 @@ down slows all of them; medians are shown.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import tempfile
@@ -46,7 +47,7 @@ WIDTH = 64
 SIZES = {"lastfm": (1892, 4489, 42_135), "gowalla": (29_858, 40_981, 810_128)}
 """Users, items and interactions of generated logs that are as large as these data sets."""
 RECIPES = {"lightgcn": lightgcn, "sgl": sgl, "simgcl": simgcl, "xsimgcl": xsimgcl}
-RECBOLE = {"LightGCN": {"n_layers": 3}, "SGL": {"n_layers": 3, "type": "ED", "drop_ratio": 0.1}}
+RECBOLE: dict[str, dict[str, Any]] = {"LightGCN": {"n_layers": 3}, "SGL": {"n_layers": 3, "type": "ED", "drop_ratio": 0.1}}
 RANKED = (30_000, 40_000, 1_030_000)
 """Users, items and interactions of what is ranked in full; a fifth is the test part."""
 SECTIONS = ("products", "epochs", "rankings")
@@ -81,7 +82,7 @@ def time_products(log: sparse.csr_array, repeats: int) -> dict[str, dict[str, fl
         return product.detach(), torch.autograd.grad(product, rows, weights)[0]
 
     found = {name: both(way) for name, way in ways.items()}  # which also makes what is made once
-    turns = [{name: _timed(lambda way=way: both(way)) for name, way in ways.items()} for _ in range(repeats)]
+    turns = [{name: _timed(functools.partial(both, way)) for name, way in ways.items()} for _ in range(repeats)]
     return {
         name: {
             "seconds": statistics.median(turn[name] for turn in turns),
@@ -158,7 +159,7 @@ def time_rankings(repeats: int, folder: Path) -> dict[str, dict[str, float]]:
     def ours(memory: int) -> dict[str, float]:
         return rank(DotProduct(users, items), train, test, k=[20], memory=memory * 1_000_000).means()
 
-    ways = {f"anyview, {memory} MB": lambda memory=memory: ours(memory) for memory in MEMORIES}
+    ways: dict[str, Callable[[], dict[str, float]]] = {f"anyview, {memory} MB": functools.partial(ours, memory) for memory in MEMORIES}
     if installed():
         nothing = sparse.csr_array(log.shape)
         model = RecBole("BPR", {"train": train, "valid": nothing, "test": test}, folder / "ranking", embedding_size=WIDTH)

@@ -151,7 +151,8 @@ def test_scores(scorer: Scorer, source: InteractionSource) -> dict[str, Any]:
 def classical(name: str, data: str, trials: int) -> dict[str, Any]:
     """A classical recommender at the best of as many draws, fitted to all that is not tested."""
     fit, ranges = CLASSICAL[name]
-    random, source = np.random.default_rng(0), open_interactions(data)
+    random = np.random.default_rng(0)
+    source: Any = open_interactions(data)
     draws = [{option: one.draw(random) for option, one in ranges.items()} for _ in range(trials if ranges else 1)]
     parts = source.parts
     scores = [score_part(fit(parts.train.matrix(), **values), source, k=20, part="validation")["recall"] for values in draws]

@@ -11,7 +11,7 @@ one `anyview pretrain` on one thread, start and data reading included.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,7 +71,7 @@ def classical(data: str) -> dict[str, dict[str, Any]]:
 
     source: Any = SequenceSource.of(open_interactions(data), 50)
     train = source.parts.train.matrix()
-    makers = {
+    makers: dict[str, Callable[[], Any]] = {
         "first-order Markov": partial(markov_of, source, "test"),
         "ItemKNN": partial(item_knn, train, neighbours=100, shrinkage=10.0),
         "popularity": partial(popularity, train),

@@ -26,7 +26,7 @@ TOWERS = ("none", "spread_out", "feature_dropout", "random", "correlated")
 LIGHTGCN = "lightgcn"
 CLASSICAL = ("popularity", "ItemKNN")
 MEASURES = ("recall", "recall_head", "recall_tail", "ndcg", "ndcg_head", "ndcg_tail")
-GRID = {
+GRID: dict[str, list[dict[str, float]]] = {
     "none": [{}],
     "spread_out": [{"weight": weight} for weight in (0.03, 0.1, 0.3)],
     "feature_dropout": [{"dropout": dropout} for dropout in (0.1, 0.3)],

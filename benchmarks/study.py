@@ -19,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -31,7 +31,10 @@ TRAINED, UNTRAINED, RAW = "trained encoder", "random encoder", "raw features"
 class Trial(ABC):
     """One piece of a study: a training and what is measured of it, made once and kept."""
 
-    folder: Path
+    if TYPE_CHECKING:  # a field of some trials, a property of others
+
+        @property
+        def folder(self) -> Path: ...
 
     @property
     def summary(self) -> Path:

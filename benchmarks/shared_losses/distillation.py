@@ -62,7 +62,7 @@ def _swav_forms(weight: Tensor) -> tuple[Callable[[], Form], list[Theirs]]:
         return lambda z1, z2: module(scores(z1, z2), []).squeeze()
 
     def stable() -> Form:
-        module, linear = library("stable_pretraining.losses").SwAVLoss(), nn.Linear(*weight.T.shape, bias=False)
+        module, linear = library("stable_pretraining.losses").SwAVLoss(), nn.Linear(weight.shape[1], weight.shape[0], bias=False)
         linear.weight.data.copy_(weight)
         return lambda z1, z2: module(z1, z2, linear.requires_grad_(False))
 

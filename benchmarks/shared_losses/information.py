@@ -54,7 +54,7 @@ def vicregl() -> Iterator[Case]:
         matched = [
             nearest(own, other, distances, count)
             for own, other, where in ways
-            for distances in (torch.cdist(own, other), torch.cdist(*where))
+            for distances in (torch.cdist(own, other), torch.cdist(where[0], where[1]))
             for count in (20, 4)
         ]
         return _vicregl(a, b, [pair_terms(*pair) for pair in matched])

@@ -118,7 +118,8 @@ def gradient(key: tuple[str, str]) -> tuple[float, Tensor]:
     x = torch.randn(ROWS, FEATURES)
     views = [x + 0.5 * torch.randn(ROWS, FEATURES) for _ in range(2)]
     own = slice(rank() * ROWS // ranks(), (rank() + 1) * ROWS // ranks())
-    loss = LOSSES[key](*(encoder(view[own]) for view in views), prototypes)
+    a, b = (encoder(view[own]) for view in views)
+    loss = LOSSES[key](a, b, prototypes)
     loss.backward()
     parts = [parameter.grad for module in (encoder, prototypes) for parameter in module.parameters()]
     flat = torch.cat([part.flatten() for part in parts if part is not None])
