@@ -58,6 +58,12 @@ def test_dimension_alarm_waits_and_speaks_once_per_fall():
     assert [index for index, sentence in enumerate(said) if sentence] == [6, 11]
 
 
+def test_dimension_alarm_tells_a_rank_that_wavers_about_the_line_once():
+    alarm = DimensionAlarm(patience=1)
+    said = [alarm.update(rank, samples=1000, width=100) for rank in (4.9, 5.1, 4.9, 7.4, 4.9, 7.6, 4.9)]
+    assert [index for index, sentence in enumerate(said) if sentence] == [0, 6]
+
+
 def test_dimension_alarm_counts_what_could_be_filled():
     alarm = DimensionAlarm(patience=1)
     assert alarm.update(2.0, samples=30, width=100) is None

@@ -8,6 +8,8 @@ from anyview.evaluation.rows import Rows, float64, unit
 
 DEAD = 1e-6
 """A column whose standard deviation is below this says nothing."""
+RECOVERED = 1.5
+"""Times the line of too few directions that a rank has to reach before falling below it is told again."""
 
 
 def mean_standard_deviation(rows: Rows) -> float:
@@ -79,6 +81,8 @@ _SEVERITY = {"healthy": 0, "narrow": 1, "collapsed": 2}
 class DimensionAlarm:
     """Speaks when rows that still differ fill few directions: centred entropy rank below `share` of min(N, K), `patience` logs in a row.
 
+    It speaks again of a later stay, once the rank has been above half as much again: one that wavers about the line is told once.
+
     >>> alarm = DimensionAlarm(patience=1)
     >>> alarm.update(40.0, samples=1000, width=128)
     >>> print(alarm.update(2.0, samples=1000, width=128))
@@ -87,14 +91,16 @@ class DimensionAlarm:
 
     def __init__(self, *, share: float = 0.05, patience: int = 3) -> None:
         self.share, self.patience = share, patience
-        self._low = 0
+        self._low, self._spoke = 0, False
 
     def update(self, entropy_rank: float, *, samples: int, width: int) -> str | None:
         """Judge the latest entropy rank of rows (samples, width); one sentence when it has just stayed low for long enough, else None."""
         most = min(samples, width)
         self._low = self._low + 1 if entropy_rank < self.share * most else 0
-        if self._low != self.patience:
+        self._spoke = self._spoke and entropy_rank < RECOVERED * self.share * most
+        if self._spoke or self._low < self.patience:
             return None
+        self._spoke = True
         could = f"could be {most} (dimensional collapse is below {self.share * most:.1f})"
         return f"rows fill few directions: their entropy rank is {entropy_rank:.1f} and {could}"
 
