@@ -24,6 +24,7 @@ import torch
 from anyview.data.source import Source
 from anyview.encoders.encoder import Encoder, Streams
 from anyview.objectives.objective import Objective, ObjectiveSlot, check_needs
+from anyview.objectives.vicreg import VICReg
 from anyview.ranges import LogUniform
 from anyview.recipe import Presets, Recipe, Stage, Task, recipe
 from anyview.schedules import Cosine
@@ -59,7 +60,7 @@ PAPER: dict[str, Any] = {
 }
 PRESETS: Presets = {
     "ieee_spc12": {**QUICK, "encoder": functools.partial(ResNet1d, dropout=0.2, stride=4), "mapper_epochs": 10},
-    "uci_har_subset": {**QUICK, "epochs": 20},
+    "uci_har_subset": {**QUICK, "objective": functools.partial(VICReg, width=256), "epochs": 20},
     "chirps": {**QUICK, "batch_size": 128},
     "demo": {"data": "chirps", "epochs": 40, "mapper_epochs": 5},
     "paper": PAPER,
