@@ -37,7 +37,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "lookahead 1, dropout 0.4": {"lookahead": 1, "dropout": 0.4},
     "lookahead 2, dropout 0.4": {"lookahead": 2, "dropout": 0.4},
     "lookahead 2, dropout 0.2": {"lookahead": 2, "dropout": 0.2},
+    "mining 0.5": {"lookahead": 2, "dropout": 0.4, "objective": functools.partial(MYOW, weight=0.5)},
+    "mining 1, nearest": {"lookahead": 2, "dropout": 0.4, "objective": functools.partial(MYOW, weight=1.0, neighbours=1)},
 }
+"""The last two are the one that was chosen, with more mining."""
 CHOSEN = {"MYOW": "lookahead 2, dropout 0.4", "BYOL": "lookahead 2, dropout 0.4"}
 SCORES = ("accuracy", "delta_accuracy")
 
@@ -89,22 +92,27 @@ def held_out(source: SeriesSource, fold: int) -> SeriesSource:
     return other
 
 
+def methods(setting: str) -> tuple[str, ...]:
+    """Those that a setting is for: mining is MYOW's alone."""
+    return tuple(method for method in METHODS if method == "MYOW" or "objective" not in SETTINGS[setting])
+
+
 def choose(options: Any) -> None:
     """Accuracy on held-out training trials, by setting and method."""
     trials = [
         Training(method, setting, options.seeds[0], fold, options.epochs, options.out)
         for setting in options.only
-        for method in METHODS
+        for method in methods(setting)
         for fold in range(FOLDS)
     ]
     found = dict(zip(trials, make(trials, options.jobs), strict=True))
     rows = []
     for setting in options.only:
-        cells = [
-            spread([100 * found[one]["scores"][TRAINED]["accuracy"] for one in trials if (one.method, one.setting) == (method, setting)])
-            for method in METHODS
-        ]
-        rows.append([setting, *cells])
+        scores = {
+            method: [100 * found[one]["scores"][TRAINED]["accuracy"] for one in trials if (one.method, one.setting) == (method, setting)]
+            for method in methods(setting)
+        }
+        rows.append([setting, *(spread(scores[method]) if method in scores else "" for method in METHODS)])
     rates = [found[one]["scores"][RAW]["accuracy"] for one in trials if (one.method, one.setting) == ("MYOW", options.only[0])]
     rows.append(["rates", *[spread([100 * rate for rate in rates])] * len(METHODS)])
     show(("setting", *METHODS), rows, markdown=options.markdown)

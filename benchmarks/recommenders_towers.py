@@ -4,9 +4,9 @@
     python benchmarks/recommenders_towers.py --seeds 0 --shares 0.1 --only none correlated
     python benchmarks/recommenders_towers.py --quick --uncorrected --only none correlated
 
-Weight, temperature and dropout of each row are those of GRID with the best recall@20 on the validation part, with the first seed and all
-training pairs; the test part is not looked at for it. Classical rows are fixed, and LightGCN's settings are its own. Runs that are finished
-are kept and not trained again, so the command may be interrupted and given again.
+Weight, temperature and dropout of each row are those of GRID with the best recall@20 on the validation part, with the first seed, for each
+share of the pairs; the test part is not looked at for it. Classical rows are fixed, and LightGCN's settings are its own. Runs that are
+finished are kept and not trained again, so the command may be interrupted and given again.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ TOWERS = ("none", "spread_out", "feature_dropout", "random", "correlated")
 LIGHTGCN = "lightgcn"
 CLASSICAL = ("popularity", "ItemKNN")
 MEASURES = ("recall", "recall_head", "recall_tail", "ndcg", "ndcg_head", "ndcg_tail")
+WEIGHTS, DROPOUTS = (0.1, 1.0, 3.0), (0.1, 0.3)
+MASKED = [{"weight": weight, "dropout": dropout} for weight, dropout in itertools.product(WEIGHTS, DROPOUTS)]
 GRID: dict[str, list[dict[str, float]]] = {
-    "none": [{}],
-    "spread_out": [{"weight": weight} for weight in (0.03, 0.1, 0.3)],
-    "feature_dropout": [{"dropout": dropout} for dropout in (0.1, 0.3)],
-    "random": [{"weight": weight, "dropout": dropout} for weight, dropout in itertools.product((0.03, 0.1, 0.3), (0.1, 0.3))],
-    "correlated": [{"weight": weight, "dropout": dropout} for weight, dropout in itertools.product((0.03, 0.1, 0.3), (0.1, 0.3))],
+    "none": [{}, {"temperature": 0.1}, {"temperature": 0.2}],
+    "spread_out": [{"weight": weight} for weight in WEIGHTS],
+    "feature_dropout": [{"dropout": dropout} for dropout in DROPOUTS],
+    "random": MASKED,
+    "correlated": MASKED,
 }
 
 
@@ -41,7 +43,7 @@ class TowersRun(StudyRun):
     def make(self) -> dict[str, Any]:
         pretrain, _ = self.commands
         seconds = execute(f"{pretrain} --overwrite").seconds
-        content = json.loads(execute(f"anyview evaluate {self.folder} --protocol ranking --seeds 1 --json").output)
+        content = json.loads(execute(f"anyview evaluate {self.folder} --protocol ranking --seeds 1 --baselines ItemKNN --json").output)
         results = content["protocols"]["ranking"]["results"]
         scores = {name: {measure: [100 * found[measure]["values"][0]] for measure in MEASURES} for name, found in results.items()}
         return {"seconds": round(seconds, 1), "scores": scores, "validation": self._validation(), "commands": self.commands}
@@ -67,11 +69,9 @@ def lightgcn_run(share: float, seed: int, folder: Path) -> TowersRun:
     return TowersRun(recipe, folder / f"lightgcn-share{share:g}-{seed}", seed)
 
 
-def chosen(kind: str, towers: Callable[..., TowersRun], seed: int, jobs: int) -> dict[str, float]:
+def chosen(kind: str, share: float, towers: Callable[..., TowersRun], seed: int, jobs: int) -> dict[str, float]:
     """Of a row's grid, the options that rank the validation part best; towers: makes a run."""
-    if len(GRID[kind]) == 1:
-        return GRID[kind][0]
-    results = make([towers(kind, options, 1.0, seed) for options in GRID[kind]], jobs)
+    results = make([towers(kind, options, share, seed) for options in GRID[kind]], jobs)
     scores = [result["validation"] for result in results]
     return GRID[kind][scores.index(max(scores))]
 
@@ -93,9 +93,9 @@ def main() -> None:
     kinds = [kind for kind in TOWERS if kind in options.only]
     folder, loss = (options.out / "uncorrected", " --correct false") if options.uncorrected else (options.out, "")
     towers = partial(towers_run, loss=loss, folder=folder)
-    settings = {kind: {} if options.quick else chosen(kind, towers, options.seeds[0], options.jobs) for kind in kinds}
     rows, tails = [], []
     for share in options.shares:
+        settings = {kind: {} if options.quick else chosen(kind, share, towers, options.seeds[0], options.jobs) for kind in kinds}
         makers: dict[str, Callable[..., TowersRun]] = {kind: partial(towers, kind, settings[kind], share) for kind in kinds}
         if LIGHTGCN in options.only:
             makers[LIGHTGCN] = partial(lightgcn_run, share, folder=options.out)
