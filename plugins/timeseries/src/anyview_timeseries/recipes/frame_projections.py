@@ -62,7 +62,14 @@ PRESETS: Presets = {
     "ieee_spc12": {**QUICK, "encoder": functools.partial(ResNet1d, dropout=0.2, stride=4), "mapper_epochs": 10},
     "uci_har_subset": {**QUICK, "objective": functools.partial(VICReg, width=256), "epochs": 20},
     "chirps": {**QUICK, "batch_size": 128},
-    "demo": {"data": "chirps", "epochs": 40, "mapper_epochs": 5},
+    "demo": {
+        "data": "chirps",
+        "reading": {"scale": "window"},
+        "frame_options": {"morlet": {"count": 16, "pool": 4}},
+        "batch_size": 64,
+        "epochs": 60,
+        "mapper_epochs": 5,
+    },
     "paper": PAPER,
     "grid": {
         "data": "chirps",
