@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from anyview.sparse import csr_product
 from anyview_graphs.graph import Edges
-from anyview_graphs.sparse import csr, full_precision, product
+from anyview_graphs.sparse import csr, full_precision
 
 
 def segment_sum(values: Tensor, indptr: Tensor) -> Tensor:
@@ -45,12 +46,12 @@ def aggregate(z: Tensor, edges: Edges, weights: Tensor | None = None) -> Tensor:
 
 
 def _gather(edges: Edges, weights: Tensor, z: Tensor) -> Tensor:
-    return product(csr(edges.indptr, edges.src, weights, (edges.num_nodes, edges.num_nodes)), z)
+    return csr_product(csr(edges.indptr, edges.src, weights, (edges.num_nodes, edges.num_nodes)), z)
 
 
 def _gather_back(edges: Edges, weights: Tensor, gradient: Tensor) -> Tensor:
     values = weights.index_select(0, edges.order_t)
-    return product(csr(edges.indptr_t, edges.dst_t, values, (edges.num_nodes, edges.num_nodes)), gradient)
+    return csr_product(csr(edges.indptr_t, edges.dst_t, values, (edges.num_nodes, edges.num_nodes)), gradient)
 
 
 def _edge_products(edges: Edges, into: Tensor, out_of: Tensor) -> Tensor:

@@ -14,12 +14,13 @@ from torch.autograd.function import once_differentiable
 
 from anyview.errors import UserError
 from anyview.objectives.objective import Losses, Needs, Objective, Step
+from anyview.sparse import csr_product
 from anyview.views.view import ViewSet
 from anyview_graphs.decoders import Decoder, DecoderKind, make_decoder
 from anyview_graphs.dropout import check_rate
 from anyview_graphs.graph import Graph
 from anyview_graphs.layers import Norm
-from anyview_graphs.sparse import full_precision, product, select_rows, transposed
+from anyview_graphs.sparse import full_precision, select_rows, transposed
 
 EPS = 1e-12
 """Norms below this count as this, so that a row of zeros has cosine 0 with everything. A prediction of exact zeros (a hidden node whose
@@ -168,7 +169,7 @@ class _FactoredError(torch.autograd.Function):
 
 def _times(matrix: Tensor, dense: Tensor) -> Tensor:
     """A product with a sparse or dense left factor."""
-    return product(matrix, dense) if matrix.is_sparse_csr else matrix @ dense
+    return csr_product(matrix, dense) if matrix.is_sparse_csr else matrix @ dense
 
 
 def _lengths(target: Tensor) -> Tensor:

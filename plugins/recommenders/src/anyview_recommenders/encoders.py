@@ -100,10 +100,10 @@ class LightGraphConvolution(Encoder):
         """The rows (N, D) of all nodes, from L + 1 layers (N, D)."""
         if len(layers) == 1:
             return layers[0]
-        total = layers[0]
-        for layer in layers[1:]:
-            total = total + layer
-        return total / len(layers) if self.pool == "mean" else total
+        total = layers[0] + layers[1]
+        for layer in layers[2:]:
+            total += layer
+        return total.div_(len(layers)) if self.pool == "mean" else total
 
 
 class ParallelConvolutions(Encoder):

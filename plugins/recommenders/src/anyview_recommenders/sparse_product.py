@@ -6,7 +6,6 @@ stands in a matrix changes, as attention does, a pattern keeps where it stands, 
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from anyview.objectives.gram import full
-
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")  # once per process, and nothing to be done
+from anyview.sparse import csr_product
 
 
 def sparse_product(matrix: Tensor, transposed: Tensor, rows: Tensor) -> Tensor:
@@ -179,7 +177,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, transposed: Tensor, rows: Tensor) -> Tensor:
         ctx.matrix, ctx.transposed = matrix, transposed
-        return _product(matrix, rows)
+        return csr_product(matrix, rows)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:
@@ -193,7 +191,7 @@ class _Weighted(torch.autograd.Function):
     def forward(ctx: Any, pattern: SparsePattern, back: bool, entries: Tensor, rows: Tensor) -> Tensor:
         ctx.pattern, ctx.back = pattern, back
         ctx.save_for_backward(entries, rows)
-        return _product(pattern.matrix(entries, back=back), rows)
+        return csr_product(pattern.matrix(entries, back=back), rows)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor | None, Tensor | None]:
@@ -222,10 +220,3 @@ class _Sampled(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor]:
         a, b = ctx.saved_tensors
         return None, _Weighted.apply(ctx.pattern, False, gradients[0], b), _Weighted.apply(ctx.pattern, True, gradients[0], a)
-
-
-def _product(matrix: Tensor, rows: Tensor) -> Tensor:
-    if rows.is_cuda:
-        with torch.autocast("cuda", enabled=False):
-            return matrix @ rows
-    return torch.sparse.mm(matrix, rows.contiguous(), reduce="sum")  # the general product needs a build of torch with MKL

@@ -24,6 +24,7 @@ from anyview_recommenders.views import Triples
 PRESETS: Presets = {
     "generated": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "epochs": 200},
+    "ml-latest-small": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},
 }
 SMALL_BARLOW_TWINS = functools.partial(BarlowTwins, width=256, redundancy=1 / 256)

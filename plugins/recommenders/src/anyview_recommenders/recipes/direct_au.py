@@ -47,6 +47,7 @@ class DirectAU(Objective):
 PRESETS: Presets = {
     "generated": {"uniformity": 0.5, "epochs": 100},
     "lastfm": {"uniformity": 0.5, "epochs": 200},
+    "ml-latest-small": {"uniformity": 0.5, "epochs": 100},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},
 }
 RANGES = {

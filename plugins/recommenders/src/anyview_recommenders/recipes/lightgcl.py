@@ -100,6 +100,7 @@ class LightGCL(Objective):
 PRESETS: Presets = {
     "generated": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "epochs": 200},
+    "ml-latest-small": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},
 }
 RANGES = {

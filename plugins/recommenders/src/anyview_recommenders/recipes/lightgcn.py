@@ -20,6 +20,7 @@ from anyview_recommenders.views import Triples
 PRESETS: Presets = {
     "generated": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "epochs": 300},
+    "ml-latest-small": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "demo": {"data": "generated"},
 }
 RANGES = {"lr": LogUniform(1e-3, 2e-2), "l2": LogUniform(1e-5, 1e-2), "layers": Integers(1, 4)}

@@ -110,6 +110,7 @@ class NCL(Objective):
 PRESETS: Presets = {
     "generated": {"lr": 5e-3, "l2": 1e-3, "prototypes": 50, "epochs": 100},
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "prototypes": 100, "epochs": 300},
+    "ml-latest-small": {"lr": 5e-3, "l2": 1e-3, "prototypes": 100, "epochs": 100},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},
 }
 RANGES = {

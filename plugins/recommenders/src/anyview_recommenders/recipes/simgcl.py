@@ -52,6 +52,7 @@ class SimGCL(BPR):
 PRESETS: Presets = {
     "generated": {"lr": 5e-3, "l2": 1e-3, "weight": 0.05, "epochs": 100},
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "weight": 0.05, "epochs": 200},
+    "ml-latest-small": {"lr": 5e-3, "l2": 1e-3, "weight": 0.05, "epochs": 100},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},
 }
 RANGES = {

@@ -70,6 +70,7 @@ class XSimGCL(Objective):
 PRESETS: Presets = {
     "generated": {"lr": 5e-3, "l2": 1e-3, "weight": 0.1, "noise": 0.1, "temperature": 0.2, "epochs": 100},
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "weight": 0.1, "noise": 0.1, "temperature": 0.2, "epochs": 200},
+    "ml-latest-small": {"lr": 5e-3, "l2": 1e-3, "weight": 0.1, "noise": 0.1, "temperature": 0.2, "epochs": 100},
     "grid": {"data": "generated", "dim": 16, "epochs": 1},
 }
 RANGES = {
