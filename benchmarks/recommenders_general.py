@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,25 +141,44 @@ class LearnedRun(Trial):
         return f"recall@20 {result['means']['recall@20']:.4f}"
 
 
+@dataclass(frozen=True)
+class ClassicalFit(Trial):
+    """A classical recommender at the best of as many draws, fitted to all that is not tested."""
+
+    name: str
+    data: str
+    trials: int
+    out: Path
+
+    @property
+    def folder(self) -> Path:
+        """Beside the searches of the models; nothing but the summary is kept."""
+        return self.out / f"{self.name}-{self.trials}"
+
+    def make(self) -> dict[str, Any]:
+        """What validation chose, with its score, and the test scores."""
+        began = time.process_time()
+        fit, ranges = CLASSICAL[self.name]
+        random = np.random.default_rng(0)
+        source: Any = open_interactions(self.data)
+        draws = [{option: one.draw(random) for option, one in ranges.items()} for _ in range(self.trials if ranges else 1)]
+        parts = source.parts
+        scores = [score_part(fit(parts.train.matrix(), **values), source, k=20, part="validation")["recall"] for values in draws]
+        best = scores.index(max(scores))
+        scorer = fit(csr_matrix(parts.train.matrix() + parts.validation.matrix()), **draws[best])
+        found = test_scores(scorer, source)
+        return {"seconds": time.process_time() - began, "validation": scores[best], "values": draws[best], **found}
+
+    def told(self, result: dict[str, Any]) -> str:
+        return f"validation {result['validation']:.4f}, recall@20 {result['means']['recall@20']:.4f}"
+
+
 def test_scores(scorer: Scorer, source: InteractionSource) -> dict[str, Any]:
     """Means by measure, and recall@20 of each user who counts."""
     known = csr_matrix(source.parts.train.matrix() + source.parts.validation.matrix())
     found = rank(scorer, known, source.parts.test.matrix(), k=K)
     means = found.means()
     return {"means": {name: means[name] for name in MEASURES}, "users": found.each["recall@20"].tolist()}
-
-
-def classical(name: str, data: str, trials: int) -> dict[str, Any]:
-    """A classical recommender at the best of as many draws, fitted to all that is not tested."""
-    fit, ranges = CLASSICAL[name]
-    random = np.random.default_rng(0)
-    source: Any = open_interactions(data)
-    draws = [{option: one.draw(random) for option, one in ranges.items()} for _ in range(trials if ranges else 1)]
-    parts = source.parts
-    scores = [score_part(fit(parts.train.matrix(), **values), source, k=20, part="validation")["recall"] for values in draws]
-    best = scores.index(max(scores))
-    scorer = fit(csr_matrix(parts.train.matrix() + parts.validation.matrix()), **draws[best])
-    return {"validation": scores[best], "values": draws[best], **test_scores(scorer, source)}
 
 
 def interval(users: np.ndarray) -> tuple[float, float]:
@@ -201,7 +221,7 @@ def main() -> None:
     }
     for name in CLASSICAL:
         try:
-            fitted = classical(name, options.data, options.trials)
+            [fitted] = make([ClassicalFit(name, options.data, options.trials, folder)], options.jobs)
         except UserError as absent:
             print(f"{name} is left out: {absent}", file=sys.stderr)
             continue
