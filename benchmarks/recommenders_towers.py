@@ -4,9 +4,9 @@
     python benchmarks/recommenders_towers.py --seeds 0 --shares 0.1 --only none correlated
     python benchmarks/recommenders_towers.py --quick --uncorrected --only none correlated
 
-Weight, temperature and dropout of each row are those of GRID with the best recall@20 on the validation part, with the first seed, for each
-share of the pairs; the test part is not looked at for it. Classical rows are fixed, and LightGCN's settings are its own. Runs that are
-finished are kept and not trained again, so the command may be interrupted and given again.
+Temperature of the ranking, weight and dropout of each row are those of GRID with the best recall@20 on the validation part, with the first
+seed, for each share of the pairs; the test part is not looked at for it. Classical rows are fixed, and LightGCN's settings are its own.
+Runs that are finished are kept and not trained again, so the command may be interrupted and given again.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ TOWERS = ("none", "spread_out", "feature_dropout", "random", "correlated")
 LIGHTGCN = "lightgcn"
 CLASSICAL = ("popularity", "ItemKNN")
 MEASURES = ("recall", "recall_head", "recall_tail", "ndcg", "ndcg_head", "ndcg_tail")
-WEIGHTS, DROPOUTS = (0.1, 1.0, 3.0), (0.1, 0.3)
-MASKED = [{"weight": weight, "dropout": dropout} for weight, dropout in itertools.product(WEIGHTS, DROPOUTS)]
+WEIGHTS, DROPOUTS, TEMPERATURES = (0.3, 1.0, 3.0), (0.1, 0.3), (0.07, 0.2)
+WEIGHED = [{"temperature": temperature, "weight": weight} for temperature, weight in itertools.product(TEMPERATURES, WEIGHTS)]
 GRID: dict[str, list[dict[str, float]]] = {
-    "none": [{}, {"temperature": 0.1}, {"temperature": 0.2}],
-    "spread_out": [{"weight": weight} for weight in WEIGHTS],
-    "feature_dropout": [{"dropout": dropout} for dropout in DROPOUTS],
-    "random": MASKED,
-    "correlated": MASKED,
+    "none": [{"temperature": temperature} for temperature in (0.05, *TEMPERATURES, 0.1, 0.15, 0.3)],
+    "spread_out": WEIGHED,
+    "feature_dropout": [{"temperature": heat, "dropout": dropout} for heat, dropout in itertools.product((*TEMPERATURES, 0.1), DROPOUTS)],
+    "random": WEIGHED,
+    "correlated": WEIGHED,
 }
+"""Six settings for each; the temperature is that of the softmax that ranks."""
 
 
 class TowersRun(StudyRun):

@@ -76,7 +76,7 @@ PRESETS: Presets = {
 RANGES = {
     "lr": LogUniform(5e-4, 1e-2),
     "temperature": LogUniform(0.05, 0.5),
-    "weight": LogUniform(0.03, 1.0),
+    "weight": LogUniform(0.03, 5.0),
     "dropout": Uniform(0.0, 0.4),
 }
 
