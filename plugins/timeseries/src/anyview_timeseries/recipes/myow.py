@@ -29,7 +29,7 @@ from anyview_timeseries.series import SeriesSource, require_complete
 from anyview_timeseries.trials import TrialPairs
 
 PRESETS: Presets = {
-    "monkey_reach_chewie1": {"lookahead": 2, "dropout": 0.4},
+    "monkey_reach_chewie1": {"lookahead": 2, "dropout": 0.4, "epochs": 4000},
     "grid": {"data": "chirps", "hidden": 32, "dim": 32, "candidates": 64},
 }
 RANGES = {
