@@ -140,7 +140,7 @@ def main() -> None:
     parser.set_defaults(seeds=list(range(5)))
     parser.add_argument("--choose", action="store_true", help="compare settings on held-out training trials")
     parser.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="these settings alone, with --choose")
-    parser.add_argument("--epochs", type=int, default=4000, help="as many steps as the published script makes, and best on those trials")
+    parser.add_argument("--epochs", type=int, default=4000, help="4000 are the published script's steps, and best for MYOW with --choose")
     options = parser.parse_args()
     (choose if options.choose else compare)(options)
 

@@ -28,10 +28,11 @@ CLASSICAL = ("popularity", "ItemKNN")
 MEASURES = ("recall", "recall_head", "recall_tail", "ndcg", "ndcg_head", "ndcg_tail")
 WEIGHTS, DROPOUTS, TEMPERATURES = (0.3, 1.0, 3.0), (0.1, 0.3), (0.07, 0.2)
 WEIGHED = [{"temperature": temperature, "weight": weight} for temperature, weight in itertools.product(TEMPERATURES, WEIGHTS)]
+HIDDEN = [{"temperature": temperature, "dropout": dropout} for temperature, dropout in itertools.product((*TEMPERATURES, 0.1), DROPOUTS)]
 GRID: dict[str, list[dict[str, float]]] = {
     "none": [{"temperature": temperature} for temperature in (0.05, *TEMPERATURES, 0.1, 0.15, 0.3)],
     "spread_out": WEIGHED,
-    "feature_dropout": [{"temperature": heat, "dropout": dropout} for heat, dropout in itertools.product((*TEMPERATURES, 0.1), DROPOUTS)],
+    "feature_dropout": HIDDEN,
     "random": WEIGHED,
     "correlated": WEIGHED,
 }
