@@ -34,8 +34,9 @@ CROPS = {
 }
 MASKED = {
     "masked_reconstruction": "--lr 2e-3 --objective.width 64 --objective.depth 1 --objective.heads 4",
-    "data2vec": "--lr 1e-3 --mask-rate 0.4 --objective.momentum 0.998 --objective.final_momentum 1.0 --objective.normalise batch",
-    "i_jepa": "--lr 5e-4 --targets 2 --objective.width 64 --objective.depth 1 --objective.heads 4 --objective.momentum 0.95",
+    "data2vec": "--lr 3e-3 --batch-size 32 --mask-rate 0.6 --objective.normalise batch "
+    "--objective.momentum 0.9998 --objective.final_momentum 1.0",
+    "i_jepa": "{i_jepa} --targets 2 --objective.width 64 --objective.depth 1 --objective.heads 4",
 }
 EPOCHS = {"mnist": {"pair": 6, "multicrop": 6, "masked": 12}, "digits": {"pair": 10, "multicrop": 20, "masked": 60}}
 TRANSFORMER = "--encoder images/vision_transformer --encoder.patch {patch} --encoder.dim {dim} --encoder.depth {depth} --encoder.heads 4"
@@ -43,15 +44,20 @@ TRANSFORMERS = {"mnist": TRANSFORMER.format(patch=7, dim=128, depth=3), "digits"
 
 IBOT = {  # small views of digits show too little
     "mnist": "--lr 1e-3 --local-size 14 --objective.momentum 0.98",
-    "digits": "--lr 2e-3 --locals 0 --clip 1 --objective.momentum 0.95",
+    "digits": "--lr 2e-3 --locals 0 --clip 1 --batch-size 32 --objective.momentum 0.99",
 }
+I_JEPA = {
+    "mnist": "--lr 5e-4 --objective.momentum 0.95",
+    "digits": "--lr 1e-3 --batch-size 32 --objective.momentum 0.99",
+}
+LONGER = {("mnist", "data2vec"): 24}
 
 
 def settings(data: str, epochs: int | None = None) -> dict[str, str]:
     """The recipe and its flags by objective, as typed behind `anyview pretrain`; epochs: in place of those above."""
     return {
-        name: f"images/{recipe} --data {data} --epochs {epochs or EPOCHS[data][recipe]} --objective core/{name} "
-        + flags.format(transformer=TRANSFORMERS[data], ibot=IBOT[data])
+        name: f"images/{recipe} --data {data} --epochs {epochs or LONGER.get((data, name), EPOCHS[data][recipe])} --objective core/{name} "
+        + flags.format(transformer=TRANSFORMERS[data], ibot=IBOT[data], i_jepa=I_JEPA[data])
         for recipe, table in (("pair", PAIR), ("multicrop", CROPS), ("masked", MASKED))
         for name, flags in table.items()
     }
