@@ -44,13 +44,13 @@ TRANSFORMERS = {"mnist": TRANSFORMER.format(patch=7, dim=128, depth=3), "digits"
 
 IBOT = {  # small views of digits show too little
     "mnist": "--lr 1e-3 --local-size 14 --objective.momentum 0.98",
-    "digits": "--lr 2e-3 --locals 0 --clip 1 --batch-size 32 --objective.momentum 0.99",
+    "digits": "--lr 1e-3 --locals 0 --clip 1 --batch-size 32 --objective.momentum 0.998",
 }
 I_JEPA = {
     "mnist": "--lr 5e-4 --objective.momentum 0.95",
     "digits": "--lr 1e-3 --batch-size 32 --objective.momentum 0.99",
 }
-LONGER = {("mnist", "data2vec"): 24}
+LONGER = {("mnist", "data2vec"): 24, ("digits", "ibot"): 40}
 
 
 def settings(data: str, epochs: int | None = None) -> dict[str, str]:
