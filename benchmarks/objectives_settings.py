@@ -39,6 +39,7 @@ MASKED = {
     "i_jepa": "{i_jepa} --targets 2 --objective.width 64 --objective.depth 1 --objective.heads 4",
 }
 EPOCHS = {"mnist": {"pair": 6, "multicrop": 6, "masked": 12}, "digits": {"pair": 10, "multicrop": 20, "masked": 60}}
+LONGER = {("mnist", "data2vec"): 24, ("digits", "ibot"): 40}  # instead of those
 TRANSFORMER = "--encoder images/vision_transformer --encoder.patch {patch} --encoder.dim {dim} --encoder.depth {depth} --encoder.heads 4"
 TRANSFORMERS = {"mnist": TRANSFORMER.format(patch=7, dim=128, depth=3), "digits": TRANSFORMER.format(patch=2, dim=96, depth=2)}
 
@@ -50,7 +51,6 @@ I_JEPA = {
     "mnist": "--lr 5e-4 --objective.momentum 0.95",
     "digits": "--lr 1e-3 --batch-size 32 --objective.momentum 0.99",
 }
-LONGER = {("mnist", "data2vec"): 24, ("digits", "ibot"): 40}
 
 
 def settings(data: str, epochs: int | None = None) -> dict[str, str]:
