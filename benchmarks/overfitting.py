@@ -32,6 +32,7 @@ from anyview.evaluation.linear import linear
 from anyview.evaluation.protocol import TRAINED, evaluate_rows
 from anyview.objectives.barlow_twins import BarlowTwins
 from anyview.objectives.mixed_barlow_twins import MixedBarlowTwins
+from anyview.stops import end_with_parent
 from anyview.training import pretrain
 from anyview_images.datasets import ImageSource, open_images
 from anyview_images.recipes.pair import TINY, pair
@@ -132,7 +133,7 @@ def main() -> None:
         for width in options.widths
         for method in METHODS
     ]
-    with ProcessPoolExecutor(options.jobs) as pool:
+    with ProcessPoolExecutor(options.jobs, initializer=end_with_parent) as pool:
         curves = dict(zip(trainings, pool.map(functools.partial(Training.curve, folder=options.out), trainings), strict=True))
     lines = {
         (method, width): [curve for training, curve in curves.items() if (training.method, training.width) == (method, width)]

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from anyview.console import make_console, make_table
+from anyview.stops import end_with_parent
 
 TRAINED, UNTRAINED, RAW = "trained encoder", "random encoder", "raw features"
 
@@ -159,7 +160,7 @@ def make(trials: Sequence[Trial], jobs: int) -> list[dict[str, Any]]:
     """The results of all trials, in order; those that are missing are made, `jobs` at a time, each in a process of one thread."""
     missing = [trial for trial in trials if not trial.summary.exists()]
     os.environ["OMP_NUM_THREADS"] = "1"
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
         for position, (trial, result) in enumerate(zip(missing, pool.map(_result, missing), strict=True), start=1):
             words = f"{position}/{len(missing)} {trial.folder}: {trial.told(result)}, {result['seconds']:.0f} s"
             print(words, file=sys.stderr, flush=True)

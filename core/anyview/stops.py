@@ -1,14 +1,17 @@
-"""When a loop pauses: checkpoints that are due, and signals that ask for an end."""
+"""When a loop pauses: checkpoints that are due, signals that ask for an end, and a parent that is gone."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import threading
 import time
 from types import FrameType
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
+INTERRUPTED = 130
+"""What a process leaves with when it was asked to stop."""
 
 
 class CheckpointClock:
@@ -51,3 +54,15 @@ class Stops:
         if self.forward:  # to be asked twice, by a terminal too, is to be asked once
             for child in multiprocessing.active_children():
                 child.terminate()
+
+
+def end_with_parent() -> None:
+    """End this process as soon as the one that started it has ended, however that ended; without it a worker would go on alone."""
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(INTERRUPTED)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,12 +16,10 @@ import torch
 
 from anyview.errors import UserError
 from anyview.run import build
+from anyview.stops import INTERRUPTED, end_with_parent
 from anyview.training import pretrain
 from anyview.tuning.judge import Judge
 from anyview.tuning.space import Setting
-
-INTERRUPTED = 130
-"""What a process leaves with when it was asked to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +121,9 @@ def _result(process: Any, results: Connection, job: Job, began: float) -> Trial:
 
 def _work(results: Connection, job: Job, threads: int) -> None:
     """A process of its own: one job, and its end with that of the process that asked for it."""
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(threads)
     try:
         results.send(carry_out(job))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-
-
-def _leave_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(INTERRUPTED)
