@@ -11,6 +11,7 @@ from anyview_recommenders.losses import (
     bpr_loss,
     contrast_among,
     decoupled_contrast,
+    item_softmax,
     log_partition,
     node_contrast,
     product_contrast,
@@ -52,6 +53,16 @@ def test_squared_length_is_half_the_squares_of_a_batch_over_its_rows() -> None:
     a, b, c = (rows(5, 3, seed=seed) for seed in range(3))
     expected = 0.5 * sum(x @ x for part in (a, b, c) for x in part) / 5
     same_with_gradient(squared_length(a, b, c), expected, a, b, c)
+
+
+def test_the_softmax_over_items_is_of_each_pair_however_often_its_user_is_there() -> None:
+    of_users, of_items = rows(4, 3), rows(7, 3, seed=1)
+    users, items = torch.tensor([2, 0, 2, 2, 3]), torch.tensor([6, 1, 0, 6, 5])
+    chances = [
+        torch.exp(of_users[u] @ of_items[i]) / sum(torch.exp(of_users[u] @ k) for k in of_items) for u, i in zip(users, items, strict=True)
+    ]
+    same_with_gradient(item_softmax(of_users, of_items, users, items), -torch.stack(chances).log().mean(), of_users, of_items)
+    assert bool(item_softmax(1e4 * of_users, of_items, users, items).isfinite())
 
 
 def test_only_the_rows_of_the_batch_are_pulled() -> None:

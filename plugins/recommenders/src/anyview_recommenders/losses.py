@@ -97,6 +97,21 @@ def product_losses(queries: Tensor, keys: Tensor, own: Tensor, bound: float = to
     return log_sum_exp(queries, keys) - with_own.clamp(-bound, bound)
 
 
+def item_softmax(of_users: Tensor, of_items: Tensor, users: Tensor, items: Tensor) -> Tensor:
+    """Cross-entropy of finding a pair's item among all items by its user, by products as they are; a mean over pairs.
+
+    of_users, of_items: (U, D) and (I, D), the rows of all. users, items: (B,) int64, which of them a pair is. A user who is there several
+    times has one row in the matrix of products.
+
+    >>> round(float(item_softmax(torch.zeros(2, 3), torch.zeros(5, 3), torch.tensor([0, 0, 1]), torch.tensor([4, 2, 2])).exp()), 3)
+    5.0
+    """
+    of_users, of_items = full(of_users), full(of_items)
+    once, place = users.unique(return_inverse=True)
+    partitions = log_sum_exp(of_users.index_select(0, once), of_items).index_select(0, place)
+    return (partitions - (of_users.index_select(0, users) * of_items.index_select(0, items)).sum(1)).mean()
+
+
 def told_apart(true: Tensor, false: Tensor, summary: Tensor) -> Tensor:
     """Binary cross-entropy of telling true rows from false ones by their products with summaries, of each the sum of both, (M,).
 

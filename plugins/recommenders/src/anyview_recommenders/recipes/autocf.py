@@ -20,7 +20,7 @@ from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.graph_attention import AttentiveGraphConvolution
 from anyview_recommenders.graph_convolution import check_rate
-from anyview_recommenders.losses import log_partition, product_contrast, squared_length
+from anyview_recommenders.losses import item_softmax, log_partition, squared_length
 from anyview_recommenders.masked_graph import MaskedGraph, Seeds, relatedness
 from anyview_recommenders.training import trained
 from anyview_recommenders.views import Triples
@@ -64,7 +64,7 @@ class AutoCF(Objective):
         rows = all_nodes(step, adjacency=graph.shown, pairs=graph.pairs).rows
         of_users, of_items = encoder.sides(rows)
         users, items, _ = gathered_nodes(step.set.role("triples")[0].data["nodes"])
-        terms["prediction"] = product_contrast(rows.index_select(0, users), of_items, items - encoder.users)
+        terms["prediction"] = item_softmax(of_users, of_items, users, items - encoder.users)
         spread = [log_partition(rows.index_select(0, own.unique()), side) for own, side in ((users, of_users), (items, of_items))]
         terms["spread"] = self.weight * torch.stack(spread).sum()
         if self.l2:

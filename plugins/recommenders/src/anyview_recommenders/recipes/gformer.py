@@ -32,7 +32,7 @@ from anyview_recommenders.batch_nodes import unique_nodes
 from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import Reading, open_interactions
 from anyview_recommenders.graph_transformer import LoopedGraph, Position, TransformerConvolution, closeness
-from anyview_recommenders.losses import bpr_loss, log_partition, product_contrast
+from anyview_recommenders.losses import bpr_loss, item_softmax, log_partition
 from anyview_recommenders.objectives import triples
 from anyview_recommenders.rationale_graphs import RationaleGraphs, candidates, draw, most_candidates
 from anyview_recommenders.training import trained
@@ -149,7 +149,7 @@ class GFormer(Objective):
         """The softmax over all items of the users of triples, nodes (3 b,), and log-partitions of the batch's users and items."""
         sides = rows.split([encoder.users, encoder.items])
         users, items, _ = triples(nodes)
-        found = product_contrast(rows.index_select(0, users), sides[1], items - encoder.users)
+        found = item_softmax(*sides, users, items - encoder.users)
         sums = [log_partition(rows.index_select(0, own), side) for own, side in zip(unique_nodes(nodes), sides, strict=True)]
         return Losses(softmax=found, partition=self.partition * torch.stack(sums).sum())
 
