@@ -9,7 +9,7 @@ from torch import Tensor
 from anyview.testing import check_encoder
 from anyview.views.view import View
 from anyview_recommenders.graph_attention import GraphAttention
-from anyview_recommenders.graph_transformer import LoopedGraph, Position, TransformerConvolution, closeness, interaction_keys
+from anyview_recommenders.graph_transformer import LoopedGraph, TransformerConvolution, closeness, interaction_keys, placed
 
 from .plain import DIM, ITEMS, USERS, small_log
 
@@ -85,11 +85,9 @@ def test_closeness_falls_with_the_steps_of_the_shortest_way() -> None:
 
 
 def test_a_position_is_the_mean_over_anchors() -> None:
-    made, rows, anchors, close = Position(DIM), torch.randn(NODES, DIM), torch.tensor([4, 1, 9]), torch.rand(NODES, 3)
-    expected = torch.stack(
-        [torch.stack([made.mix(torch.cat([close[v, k] * rows[a], rows[v]])) for k, a in enumerate(anchors)]).mean(0) for v in range(NODES)]
-    )
-    torch.testing.assert_close(made(rows, anchors, close), expected)
+    rows, anchors, close = torch.randn(NODES, DIM), torch.tensor([4, 1, 9]), torch.rand(NODES, 3)
+    expected = torch.stack([rows[v] + torch.stack([close[v, k] * rows[a] for k, a in enumerate(anchors)]).mean(0) for v in range(NODES)])
+    torch.testing.assert_close(placed(rows, anchors, close), expected)
 
 
 def encoder() -> TransformerConvolution:
@@ -107,12 +105,11 @@ def test_rows_are_the_sum_of_embeddings_layers_and_attention_over_the_whole_grap
         torch.testing.assert_close(ours, theirs[nodes])
 
 
-def test_a_view_may_bring_graphs_and_positions() -> None:
+def test_a_view_may_bring_graphs() -> None:
     made = encoder()
-    shown = {"graph": LoopedGraph(edges(1), NODES), "decoder": LoopedGraph(edges(2), NODES), "position": torch.tanh}
+    shown = {"graph": LoopedGraph(edges(1), NODES), "decoder": LoopedGraph(edges(2), NODES)}
     layers = [made.embedding, normalised(edges(1)) @ made.embedding]
     layers.append(normalised(edges(1)) @ layers[-1])
-    layers.append(torch.tanh(layers[-1]))
     layers.append(attended(made.attend, edges(2), layers[-1]))
     torch.testing.assert_close(made(View({"nodes": torch.arange(NODES), **shown})).rows, sum(layers))
 

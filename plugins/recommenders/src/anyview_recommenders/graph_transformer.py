@@ -83,8 +83,8 @@ class TransformerConvolution(Encoder):
     embeddings start from.
 
     It reads views whose data has "nodes", (M,) int64 of users 0 .. U - 1 and items U .. U + I - 1; perhaps "graph" and "decoder", which the
-    convolution and attention are taken over in the place of the whole graph, and "position", what is made (N, D) of the last layer's rows
-    before attention reads them. In training `layers` are the embeddings, the L layers, positions and attention, (M, D) each.
+    convolution and attention are taken over in the place of the whole graph. In training `layers` are the embeddings, the L layers and
+    attention, (M, D) each.
 
     >>> encoder = TransformerConvolution(csr_matrix(np.eye(2, 3)), dim=4)
     >>> encoder(View({"nodes": torch.tensor([0, 4])})).rows.shape
@@ -104,8 +104,6 @@ class TransformerConvolution(Encoder):
         layers: list[Tensor] = [self.embedding]
         for _ in range(self.depth):
             layers.append(graph(layers[-1]))
-        if "position" in view.data:
-            layers.append(view.data["position"](layers[-1]))
         layers.append(self.attend(view.data.get("decoder", self.whole).pattern, layers[-1]))
         rows = functools.reduce(operator.add, layers).index_select(0, nodes)
         return Encoding(rows, layers=SelectedLayers(layers, nodes) if self.training else None)
@@ -116,21 +114,15 @@ class TransformerConvolution(Encoder):
         return functools.reduce(operator.add, [graph(layer) for layer in layers], start)
 
 
-class Position(nn.Module):
-    """A node's row with the rows of a few anchors, by how close it is to each: the mean over them of Linear([a_k e_k; e]).
+def placed(rows: Tensor, anchors: Tensor, close: Tensor) -> Tensor:
+    """A node's row and, by how close it is to each of some anchors, theirs: e + the mean over k of a_k e_k.
 
-    dim: D.
+    rows: (N, D). anchors: (K,) int64 nodes. close: (N, K), as `closeness` gives it. Returns (N, D).
+
+    >>> placed(torch.tensor([[1.0], [8.0]]), torch.tensor([1]), torch.tensor([[0.5], [1.0]])).tolist()
+    [[5.0], [16.0]]
     """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.mix = nn.Linear(2 * dim, dim)
-
-    def forward(self, rows: Tensor, anchors: Tensor, close: Tensor) -> Tensor:
-        """rows: (N, D). anchors: (K,) int64 nodes. close: (N, K), as `closeness` gives it. Returns (N, D)."""
-        seen = close @ rows.index_select(0, anchors) / len(anchors)
-        found: Tensor = self.mix(torch.cat([seen, rows], 1))
-        return found
+    return rows + close @ rows.index_select(0, anchors) / len(anchors)
 
 
 @torch.no_grad()
