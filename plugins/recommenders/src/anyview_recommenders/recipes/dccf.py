@@ -56,17 +56,17 @@ class DCCF(BPR):
 
 
 PRESETS: Presets = {
-    "generated": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
-    "lastfm": {"lr": 5e-3, "l2": 1e-3, "epochs": 200},
-    "ml-latest-small": {"lr": 5e-3, "l2": 1e-3, "epochs": 60},
+    "generated": {"lr": 5e-3, "l2": 5e-2, "weight": 1e-3, "epochs": 40},
+    "lastfm": {"lr": 5e-3, "l2": 0.2, "weight": 1e-3, "epochs": 100},
+    "ml-latest-small": {"lr": 5e-3, "l2": 0.2, "weight": 1e-3, "epochs": 60},
     "grid": {"data": "generated", "dim": 16, "intents": 8, "epochs": 1},
 }
 RANGES = {
     "lr": LogUniform(5e-4, 1e-2),
-    "l2": LogUniform(1e-4, 3e-2),
+    "l2": LogUniform(1e-3, 1.0),
     "layers": Integers(1, 3),
     "intents": Integers(16, 256, log=True),
-    "weight": LogUniform(1e-3, 0.2),
+    "weight": LogUniform(1e-4, 0.1),
     "temperature": LogUniform(0.05, 0.5),
 }
 

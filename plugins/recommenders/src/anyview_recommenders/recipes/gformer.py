@@ -9,9 +9,9 @@ scores, its complement those of small ones. The rows of all that are learned by 
 in AutoCF (Xia et al., WWW 2023, arXiv 2303.07797); those of the rationale by ranking, and by differing from those of the complement.
 
 The authors' code mixes positions with embeddings by two linear layers, one for scores, which nothing trains, and one for rows, in training
-alone. Here they are added, for scores alone: rows that have them in training and not when they recommend rank far worse, and rows that
-have them in both worse (docs/results/recommenders.md). Scores draw graphs and have no gradient, so the transformer learns from what it
-makes of them. A run recommends by the whole graph.
+alone. Here they are added, for scores alone: rows that have them in training and not when they recommend rank worse
+(docs/results/recommenders.md). Scores draw graphs and have no gradient, so the transformer learns from what it makes of them. A run
+recommends by the whole graph.
 """
 
 from __future__ import annotations
