@@ -81,18 +81,16 @@ class GFormer(Objective):
         self.register_buffer("anchors", torch.zeros(min(anchors, nodes), dtype=torch.long))
         self.register_buffer("seed", torch.zeros((), dtype=torch.long))
         self.register_buffer("scores", torch.zeros(most_candidates(matrix.nnz, nodes)))
-        self.close: Tensor | None = None
         self.drawn: RationaleGraphs | None = None
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
-        self.close = self.drawn = None  # those of the anchors and scores that were there before
+        self.drawn = None  # those of the scores that were there before
 
     def before_epoch(self, epoch: int, look: Callable[[], Iterator[Step]]) -> None:
         encoder = next(look()).encoder
         assert isinstance(encoder, TransformerConvolution)
         self.anchors.copy_(torch.randperm(len(encoder.embedding))[: len(self.anchors)])
-        self.close = None
         if epoch == 0:
             self.score(encoder, int(torch.randint(2**62, ())))
 
@@ -107,9 +105,8 @@ class GFormer(Objective):
         self.seed.fill_(seed)
         self.drawn = None
         graph = LoopedGraph(self.candidates(encoder), len(encoder.embedding))
-        if self.close is None:
-            self.close = closeness(encoder.whole, self.anchors)
-        attention = encoder.attend.weights(graph.pattern, placed(encoder.embedding, self.anchors, self.close))
+        seen = placed(encoder.embedding, self.anchors, closeness(encoder.whole, self.anchors))
+        attention = encoder.attend.weights(graph.pattern, seen)
         self.scores[: len(graph.pattern)] = torch.stack(attention).sum(0)
 
     def candidates(self, encoder: TransformerConvolution) -> Tensor:
