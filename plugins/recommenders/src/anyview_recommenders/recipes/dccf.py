@@ -57,12 +57,12 @@ class DCCF(BPR):
 
 PRESETS: Presets = {
     "generated": {"lr": 5e-3, "l2": 5e-2, "weight": 1e-3, "epochs": 40},
-    "lastfm": {"lr": 5e-3, "l2": 0.2, "weight": 1e-3, "epochs": 100},
-    "ml-latest-small": {"lr": 5e-3, "l2": 0.2, "weight": 1e-3, "epochs": 60},
+    "lastfm": {"lr": 1e-3, "l2": 5e-2, "weight": 1e-3, "deviation": 0.03, "epochs": 60},
+    "ml-latest-small": {"lr": 1e-3, "l2": 5e-2, "weight": 1e-3, "deviation": 0.03, "epochs": 30},
     "grid": {"data": "generated", "dim": 16, "intents": 8, "epochs": 1},
 }
 RANGES = {
-    "lr": LogUniform(5e-4, 1e-2),
+    "lr": LogUniform(2e-4, 5e-3),
     "l2": LogUniform(1e-3, 1.0),
     "layers": Integers(1, 3),
     "intents": Integers(16, 256, log=True),
