@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from anyview.encoders.mlp import MLP
 from anyview.folder import RunFolder
 from anyview.learning_rates import LearningRates, ParameterGroup
 from anyview.objectives.simsiam import SimSiam
 from anyview.schedules import Constant, Cosine, Linear
 from anyview.training import pretrain
-from tests.small_runs import SGD, assert_same_bits, recipe, stop_at
+from tests.small_runs import SGD, assert_same_bits, recipe, rows, stop_at
 
 STEPS = 9
 
@@ -72,6 +74,23 @@ def test_training_gives_an_objective_s_group_its_own_rate(tmp_path: Path) -> Non
     assert still == {name for name in before if name.startswith("predict")}
     expected = [0.05 * Cosine(warmup=2)(step, STEPS) for step in range(STEPS)]
     assert [line["lr"] for line in RunFolder(tmp_path / "run").metrics()] == pytest.approx(expected)
+
+
+class HeldLast(MLP):
+    """An MLP whose last layer never moves, because its own schedule is 0."""
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return [ParameterGroup(self.last.parameters(), Constant(0.0))]
+
+
+def test_training_gives_an_encoder_s_group_its_own_rate_too(tmp_path: Path) -> None:
+    made = recipe(SimSiam(8, width=16, hidden=8))
+    encoder = HeldLast(rows().shape["features"], hidden=16, dim=8, layers=2)
+    stage = replace(made.stages[0], encoder=encoder)
+    before = {name: value.clone() for name, value in encoder.named_parameters()}
+    pretrain(replace(made, stages=[stage], embedder=encoder), tmp_path / "run")
+    still = {name for name, value in encoder.named_parameters() if torch.equal(value, before[name])}
+    assert still == {name for name in before if name.startswith("last.")}
 
 
 def predictor_rates(folder: Path) -> list[float]:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from anyview.data.source import Batch
-from anyview.encoders.encoder import Encoding
+from anyview.encoders.encoder import Encoder, Encoding
 from anyview.encoders.moving_average import MovingAverage
 from anyview.errors import UserError
 from anyview.learning_rates import ParameterGroup
-from anyview.objectives.objective import Losses, Step
+from anyview.objectives.objective import Losses, Objective, Step
 from anyview.recipe import Stage, Task
 from anyview.schedules import as_schedule
 from anyview.views.draws import Draws
@@ -139,8 +139,9 @@ class Pretrainer(nn.Module):
             parameter.requires_grad_(True)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """The parameters that an objective gives a schedule of their own."""
-        return [group for objective in dict.fromkeys(task.objective for task in self.tasks) for group in objective.parameter_groups()]
+        """The parameters that the encoder or an objective gives a schedule of their own."""
+        owners: list[Encoder | Objective] = [self.encoder, *dict.fromkeys(task.objective for task in self.tasks)]
+        return [group for owner in owners for group in owner.parameter_groups()]
 
     def moving_averages(self) -> Iterator[MovingAverage]:
         """Every moving average that follows in this stage, the encoder's and the heads'; a frozen teacher stays as it is."""

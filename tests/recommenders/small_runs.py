@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import anyview
+from anyview.encoders.encoder import Encoder
 from anyview.recipe import Recipe
 from anyview_recommenders.evaluations import score_part, scorer_of
 from anyview_recommenders.source import InteractionSource
@@ -19,3 +20,12 @@ def assert_learns_to_rank(made: Recipe, source: InteractionSource, folder: Path,
     untrained = recall()
     anyview.pretrain(made, folder / "run")
     assert recall() > untrained + 0.1
+
+
+def assert_maps_have_a_rate_of_their_own(encoder: Encoder, rate: float, *others: str) -> None:
+    """Every parameter but those of `others` learns at `rate` times the stage's rate."""
+    (group,) = encoder.parameter_groups()
+    assert group.schedule(3, 10) == rate
+    ours = {id(parameter) for parameter in group.parameters}
+    apart = {name for name, parameter in encoder.named_parameters() if id(parameter) not in ours}
+    assert apart == set(others)

@@ -22,7 +22,7 @@ from tests.small_runs import assert_ends_alike_after_a_stop
 
 from .plain import DIM, ITEMS, USERS, info_nce, small_batch, small_log
 from .plain_behaviours import behaviour_squares, behaviour_step, plain_fused, shop, small_behaviours, small_views, target_alone
-from .small_runs import assert_learns_to_rank
+from .small_runs import assert_learns_to_rank, assert_maps_have_a_rate_of_their_own
 
 
 def encoder(dim: int = DIM) -> FusedConvolution:
@@ -191,6 +191,12 @@ def test_the_contracts_are_kept() -> None:
 
 def test_two_processes_are_one() -> None:
     check_stage_rank_exact(partial(tiny_stage, objective, views, encoder), small_batch)
+
+
+def test_maps_learn_at_a_rate_of_their_own() -> None:
+    assert_maps_have_a_rate_of_their_own(FusedConvolution(small_behaviours(), DIM, map_rate=0.25), 0.25, "embedding")
+    made = cml(shop(60, 50), dim=8, map_rate=0.125)
+    assert_maps_have_a_rate_of_their_own(made.stages[0].encoder, 0.125, "embedding")
 
 
 def test_networks_have_a_rate_of_their_own() -> None:

@@ -18,7 +18,7 @@ from tests.small_runs import assert_ends_alike_after_a_stop
 
 from .plain import DIM, ITEMS, USERS, small_batch
 from .plain_behaviours import behaviour_step, dense_normalised, shop, small_behaviours, small_views, target_alone
-from .small_runs import assert_learns_to_rank
+from .small_runs import assert_learns_to_rank, assert_maps_have_a_rate_of_their_own
 
 HALF = DIM // 2
 
@@ -56,7 +56,7 @@ def plain_rows(made: MetaGraph) -> list[Tensor]:
         for node in range(USERS + ITEMS):
             row = made.embedding[node]
             meta = leaky(affine(own.meta, torch.cat([made.channels[channel], row, around[node]])))
-            down, up = leaky(affine(own.down, meta)).view(HALF, 4), leaky(affine(own.up, meta)).view(4, HALF)
+            down, up = leaky(affine(own.down, meta)).view(4, HALF).T, leaky(affine(own.up, meta)).view(4, HALF)
             found.append(torch.cat([row @ (down @ up), row]))
         return torch.stack(found)
 
@@ -148,6 +148,11 @@ def test_one_behaviour_has_its_graph_alone() -> None:
     check_encoder(made, View({"nodes": torch.arange(USERS + ITEMS)}))
     found = objective(DIM)(behaviour_step(made.train(), lambda: BehaviourTriples(target_alone())))
     assert found.keys() == {"hinge", "l2"}
+
+
+def test_networks_learn_at_a_rate_of_their_own() -> None:
+    made = mbgmn(shop(60, 50), dim=8, map_rate=0.125)
+    assert_maps_have_a_rate_of_their_own(made.stages[0].encoder, 0.125, "embedding", "channels")
 
 
 def test_an_odd_width_is_refused() -> None:

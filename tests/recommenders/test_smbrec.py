@@ -13,19 +13,25 @@ from torch import Tensor
 
 import anyview
 from anyview.errors import UserError
+from anyview.recipe import Task
 from anyview.testing import check_encoder, check_objective, check_stage_rank_exact, tiny_stage
 from anyview.views.view import View
 from anyview_recommenders.behaviours import of_behaviour
+from anyview_recommenders.catalogue import Catalogue
 from anyview_recommenders.datasets import open_interactions
 from anyview_recommenders.encoders import LightGraphConvolution
 from anyview_recommenders.evaluations import score_part, scorer_of
 from anyview_recommenders.generated_social import generate_behaviours
+from anyview_recommenders.objectives import BPR
 from anyview_recommenders.recipes.smbrec import BehaviourConvolutions, SMBRec, similar_users, smbrec, star_contrast
 from anyview_recommenders.recommender import Recommender
 from anyview_recommenders.source import InteractionSource
+from anyview_recommenders.training import trained
+from anyview_recommenders.views import Triples
 from tests.small_runs import assert_ends_alike_after_a_stop
 
 from .plain import DIM, ITEMS, USERS, batch_nodes, bpr, half_squares, small_batch, small_log, small_triples, step_of
+from .small_runs import assert_maps_have_a_rate_of_their_own
 
 
 def views_of_items() -> csr_matrix:
@@ -139,6 +145,30 @@ def test_one_behaviour_is_its_convolution_and_has_no_star() -> None:
     nodes = View({"nodes": torch.arange(USERS + ITEMS)})
     torch.testing.assert_close(made(nodes).rows, alone(nodes).rows)
     assert objective(DIM)(step_of(made)).keys() == {"bpr", "l2"}
+
+
+def test_one_behaviour_whose_maps_are_held_learns_as_lightgcn_does(tmp_path: Path) -> None:
+    source = open_interactions(of_behaviour(generate_behaviours(60, 50), "buy", "shop"))
+    matrix, ends = Catalogue.of(source).train, []
+    for name, encoder, method in (
+        ("fused", partial(BehaviourConvolutions, {"buy": matrix}, map_rate=0.0), partial(SMBRec, matrix=matrix, l2=1e-3)),
+        ("alone", partial(LightGraphConvolution, matrix, layers=2), partial(BPR, l2=1e-3)),
+    ):
+        torch.manual_seed(0)
+        network = encoder(dim=DIM)
+        made = trained(source, network, [Task(Triples(matrix), method(DIM))], epochs=3, batch_size=64, lr=0.01, look_every=1, patience=5)
+        start = network(View({"nodes": torch.arange(110)})).rows.detach()
+        anyview.pretrain(made, tmp_path / name)
+        ends.append(network.eval()(View({"nodes": torch.arange(110)})).rows)
+        assert not torch.allclose(ends[-1], start, atol=0.01)
+    torch.testing.assert_close(*ends)
+
+
+def test_maps_learn_at_a_rate_of_their_own() -> None:
+    made = smbrec(shop(60, 50), dim=8, map_rate=0.125)
+    assert_maps_have_a_rate_of_their_own(
+        made.stages[0].encoder, 0.125, "convolutions.0.embedding", "convolutions.1.embedding", "convolutions.2.embedding"
+    )
 
 
 def test_the_contracts_are_kept() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from anyview.encoders.positions import grid_coordinates
 from anyview.errors import UserError
+from anyview.learning_rates import ParameterGroup
 from anyview.views.view import View
 
 
@@ -49,6 +50,10 @@ class Encoder(nn.Module):
     def forward(self, view: View) -> Encoding:
         """The view's encoding."""
         raise NotImplementedError(f"{type(self).__name__} must define forward")
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """The parameters whose learning rate follows a schedule other than the stage's, where this is what a stage trains."""
+        return []
 
 
 class Wrapped(Encoder):

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, softplus
 
 from anyview.encoders.encoder import Encoder, Encoding
+from anyview.learning_rates import ParameterGroup
 from anyview.objectives.contrast import in_blocks, part, products, unit
 from anyview.objectives.objective import Step
+from anyview.schedules import Constant
 from anyview.views.view import View
 from anyview_recommenders.batch_nodes import parts
 from anyview_recommenders.behaviour_views import BehaviourBatch
@@ -29,7 +31,7 @@ class FusedConvolution(Encoder):
     """One embedding of each user and item, spread over the graph of each of K behaviours; every layer reads the mean of what came of them.
 
     behaviours: (U, I) CSR of each by name, the target last. dim: D. layers: L. deviation: of the normal distribution that embeddings start
-    from. slope: of activations below 0; with 1 there are none.
+    from. slope: of activations below 0; with 1 there are none. map_rate: of the weights, times the learning rate of embeddings.
 
     A layer's row of behaviour k is the activation of W times the neighbours' sum in the normalised graph of k, the fused one that of W
     times its mean over behaviours. Rows are linear maps of embeddings and layers side by side. Weights of users and of items are apart;
@@ -44,40 +46,52 @@ class FusedConvolution(Encoder):
     """
 
     def __init__(
-        self, behaviours: Mapping[str, csr_matrix], dim: int = 64, *, layers: int = 3, deviation: float = 0.1, slope: float = 0.5
+        self,
+        behaviours: Mapping[str, csr_matrix],
+        dim: int = 64,
+        *,
+        layers: int = 3,
+        deviation: float = 0.1,
+        slope: float = 0.5,
+        map_rate: float = 0.01,
     ) -> None:
         super().__init__()
         matrices = list(behaviours.values())
-        self.dim, self.slope = dim, slope
+        self.dim, self.slope, self.map_rate = dim, slope, map_rate
         self.users, self.items = matrices[0].shape
         self.graphs = nn.ModuleList([SparseMatrix(degree_normalised(own)) for own in matrices])
         self.embedding = nn.Parameter(deviation * torch.randn(self.users + self.items, dim))
         self.weights = nn.Parameter(torch.eye(dim).repeat(layers, 2, 1, 1))
         self.joined = nn.Parameter(torch.eye(dim).repeat(2, layers + 1, 1) / (layers + 1))
 
-    def forward(self, view: View) -> Encoding:
-        nodes, start = view.data["nodes"], cast("Tensor", self.embedding)
-        graphs = cast("list[SparseMatrix]", list(self.graphs))
-        fused, each = [start], [[start] for _ in graphs]
-        for of_users, of_items in self.weights:
-            users, items = self.sides(fused[-1])
-            own = [torch.cat([graph(items) @ of_users, graph.back(users) @ of_items]) for graph in graphs]
-            fused.append(leaky_relu(torch.stack(own).mean(0), self.slope))
-            for layers, product in zip(each, own, strict=True):
-                layers.append(leaky_relu(product, self.slope))
-        rows = torch.cat([self.join([self.sides(layer)[side] for layer in fused], side) for side in range(2)])
-        if not self.training:
-            return Encoding(rows.index_select(0, nodes))
-        of_users = [self.join([self.sides(layer)[0] for layer in layers], 0) for layers in each]
-        return Encoding(rows.index_select(0, nodes), layers=SelectedLayers([self.embedding, *of_users], nodes))
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return [ParameterGroup([self.weights, self.joined], Constant(self.map_rate))]
 
-    def sides(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """The rows of users (U, D) and of items (I, D), of those of all nodes (N, D)."""
-        return rows.split([self.users, self.items])
+    def forward(self, view: View) -> Encoding:
+        nodes, graphs = view.data["nodes"], cast("list[SparseMatrix]", list(self.graphs))
+        users, items = self.embedding.split([self.users, self.items])
+        fused, each = ([users], [items]), [[users] for _ in graphs]
+        for of_users, of_items in self.weights:
+            heard = [graph(items) @ of_users for graph in graphs]
+            told = mean([graph.back(users) for graph in graphs]) @ of_items
+            for layers, product in zip(each, heard, strict=True):
+                layers.append(leaky_relu(product, self.slope))
+            users, items = (leaky_relu(product, self.slope) for product in (mean(heard), told))
+            fused[0].append(users)
+            fused[1].append(items)
+        rows = torch.cat([self.join(layers, side) for side, layers in enumerate(fused)]).index_select(0, nodes)
+        if not self.training:
+            return Encoding(rows)
+        return Encoding(rows, layers=SelectedLayers([self.embedding, *(self.join(layers, 0) for layers in each)], nodes))
 
     def join(self, layers: list[Tensor], side: int) -> Tensor:
         """The rows of all users, side 0, or of all items, side 1, from their embeddings and layers."""
         return torch.cat(layers, 1) @ self.joined[side]
+
+
+def mean(rows: list[Tensor]) -> Tensor:
+    """Of as many rows of each node as there are behaviours."""
+    return torch.stack(rows).mean(0)
 
 
 def contrast_losses(target: Tensor, other: Tensor, temperature: float) -> Tensor:

@@ -31,7 +31,7 @@ from anyview.errors import UserError
 from anyview.learning_rates import ParameterGroup
 from anyview.objectives.gram import full
 from anyview.objectives.objective import Losses, Needs, Objective, Step
-from anyview.ranges import Integers, LogUniform
+from anyview.ranges import Integers, LogUniform, Uniform
 from anyview.recipe import Presets, Recipe, Task, recipe
 from anyview.schedules import Constant
 from anyview_recommenders.behaviour_views import BehaviourBatch, BehaviourTriples
@@ -136,14 +136,25 @@ class CML(Objective):
 
 
 PRESETS: Presets = {
-    "generated-behaviours": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
-    "retail_rocket": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
+    "generated-behaviours": {"lr": 5e-3, "l2": 1e-3, "auxiliary": 0.1, "epochs": 100},
+    "retail_rocket": {
+        "lr": 5e-3,
+        "l2": 1e-3,
+        "layers": 2,
+        "slope": 1.0,
+        "map_rate": 3e-3,
+        "weight": 1e-2,
+        "auxiliary": 0.1,
+        "epochs": 100,
+    },
     "grid": {"data": "generated-behaviours", "dim": 16, "epochs": 1},
 }
 RANGES = {
     "lr": LogUniform(1e-3, 2e-2),
     "l2": LogUniform(1e-5, 1e-2),
     "layers": Integers(1, 3),
+    "slope": Uniform(0.5, 1.0),
+    "map_rate": LogUniform(1e-3, 1e-1),
     "weight": LogUniform(1e-3, 0.5),
     "temperature": LogUniform(0.1, 1.0),
     "auxiliary": LogUniform(1e-2, 1.0),
@@ -159,6 +170,7 @@ def cml(
     layers: int = 3,
     deviation: float = 0.1,
     slope: float = 0.5,
+    map_rate: float = 0.01,
     weight: float = 0.1,
     temperature: float = 0.5,
     auxiliary: float = 1.0,
@@ -181,6 +193,7 @@ def cml(
         layers: graph convolutions
         deviation: of the normal distribution that embeddings start from
         slope: of activations below 0
+        map_rate: learning rate of the maps within and after convolutions, as a share of lr
         weight: of the contrast
         temperature: what cosines are divided by
         auxiliary: weight of ranking each behaviour beside the target
@@ -196,7 +209,7 @@ def cml(
     """
     source = open_interactions(data, **{"target": "last", **(reading or {})})
     behaviours = behaviours_of(source)
-    network = FusedConvolution(behaviours, dim, layers=layers, deviation=deviation, slope=slope)
+    network = FusedConvolution(behaviours, dim, layers=layers, deviation=deviation, slope=slope, map_rate=map_rate)
     weights = {"weight": weight, "temperature": temperature, "auxiliary": auxiliary, "pace": pace, "rate": rate, "l2": l2}
     views = BehaviourTriples(behaviours, meta=meta if len(behaviours) > 1 else 0)
     objective = CML(dim, behaviours=len(behaviours), **weights)

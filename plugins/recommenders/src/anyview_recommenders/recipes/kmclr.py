@@ -67,8 +67,9 @@ class KnowledgeOfBehaviours(FusedConvolution):
         share: float = 0.1,
         deviation: float = 0.1,
         slope: float = 0.5,
+        map_rate: float = 0.01,
     ) -> None:
-        super().__init__(behaviours, dim, layers=layers, deviation=deviation, slope=slope)
+        super().__init__(behaviours, dim, layers=layers, deviation=deviation, slope=slope, map_rate=map_rate)
         if not 0 <= share <= 1:
             raise UserError(f"users are mixed of two branches, and the share of knowledge is {share:g}; give one from 0 to 1, such as 0.1")
         self.share = share
@@ -173,6 +174,7 @@ RANGES = {
     "lr": LogUniform(1e-3, 2e-2),
     "l2": LogUniform(1e-5, 1e-2),
     "layers": Integers(1, 3),
+    "map_rate": LogUniform(1e-3, 1e-1),
     "share": Uniform(0.0, 0.5),
     "weight": LogUniform(1e-3, 0.5),
     "auxiliary": LogUniform(1e-2, 1.0),
@@ -191,6 +193,7 @@ def kmclr(
     share: float = 0.1,
     deviation: float = 0.1,
     slope: float = 0.5,
+    map_rate: float = 0.01,
     weight: float = 0.005,
     temperature: float = 0.5,
     auxiliary: float = 1.0,
@@ -218,6 +221,7 @@ def kmclr(
         share: of the knowledge branch in users' rows
         deviation: of the normal distribution that embeddings start from
         slope: of activations below 0 in the convolutions of behaviours
+        map_rate: learning rate of the maps within and after these convolutions, as a share of lr
         weight: of the contrast of behaviours
         temperature: what its cosines are divided by
         auxiliary: weight of ranking each behaviour beside the target
@@ -244,6 +248,7 @@ def kmclr(
         share=share,
         deviation=deviation,
         slope=slope,
+        map_rate=map_rate,
     )
     objective = KMCLR(
         dim,

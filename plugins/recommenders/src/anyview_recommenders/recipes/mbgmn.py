@@ -20,13 +20,15 @@ from collections.abc import Mapping
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu
+from torch.nn.functional import leaky_relu, scaled_dot_product_attention
 
 from anyview.encoders.encoder import Encoder, Encoding
 from anyview.errors import UserError
+from anyview.learning_rates import ParameterGroup
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.ranges import Integers, LogUniform
 from anyview.recipe import Presets, Recipe, Task, recipe
+from anyview.schedules import Constant
 from anyview.views.view import View
 from anyview_recommenders.batch_nodes import parts
 from anyview_recommenders.behaviour_views import BehaviourBatch, BehaviourTriples
@@ -47,8 +49,8 @@ USERS = 2**16
 class Specialised(nn.Module):
     """Embeddings beside what a matrix of low rank of their own makes of them: (N, H) to (N, 2H).
 
-    width: H. m = φ(W [e; x; neighbours]), row by row; the matrix is φ(F m), (H, 4), times φ(F' m), (4, H). rows, around: (N, H), embeddings
-    and sums over neighbours. behaviour: (H,).
+    width: H. m = φ(W [e; x; neighbours]), row by row; the matrix is φ(F m)ᵀ, (H, 4), times φ(F' m), (4, H). rows, around: (N, H),
+    embeddings and sums over neighbours. behaviour: (H,).
 
     >>> Specialised(3)(torch.randn(5, 3), torch.randn(5, 3), torch.randn(3)).shape
     torch.Size([5, 6])
@@ -56,13 +58,14 @@ class Specialised(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.meta, self.down, self.up = nn.Linear(3 * width, width), nn.Linear(width, width * RANK), nn.Linear(width, RANK * width)
+        self.meta, self.down, self.up = nn.Linear(3 * width, width), nn.Linear(width, RANK * width), nn.Linear(width, RANK * width)
 
     def forward(self, rows: Tensor, around: Tensor, behaviour: Tensor) -> Tensor:
         width = rows.shape[1]
         meta = active(self.meta(torch.cat([behaviour.expand_as(rows), rows, around], 1)))
-        down, up = active(self.down(meta)).view(-1, width, RANK), active(self.up(meta)).view(-1, RANK, width)
-        return torch.cat([(rows[:, None] @ down @ up).squeeze(1), rows], 1)
+        down, up = (active(own(meta)).view(-1, RANK, width) for own in (self.down, self.up))
+        found = (down * rows[:, None]).sum(2)  # of many small products these sums are the faster form
+        return torch.cat([(found[:, :, None] * up).sum(1), rows], 1)
 
 
 def active(rows: Tensor) -> Tensor:
@@ -86,16 +89,15 @@ class BehaviourAttention(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         places, values = (own(rows).unflatten(2, (2, -1)).transpose(1, 2) for own in (self.places, self.values))  # (N, 2, K, D / 2)
-        shares = (places @ places.mT / places.shape[-1] ** 0.5).softmax(-1)
-        return rows + (shares @ values).transpose(1, 2).flatten(2)
+        return rows + scaled_dot_product_attention(places, places, values).transpose(1, 2).flatten(2)
 
 
 class MetaGraph(Encoder):
     """An embedding of each user and item, specialised to each of K behaviours and to all, spread over their graphs, and queries of users.
 
     behaviours: (U, I) CSR of each by name, the target last. width: D of the rows of a behaviour, even; embeddings are half as wide. layers:
-    L. deviation: of the normal distribution that embeddings start from. slope: of the convolutions' activations below 0. dim: K D.
-    Raises UserError for an odd width.
+    L. deviation: of the normal distribution that embeddings start from. slope: of the convolutions' activations below 0. map_rate: of the
+    networks that make weights, times the learning rate of embeddings. dim: K D. Raises UserError for an odd width.
 
     x_l of a node is φ of its neighbours' normalised sum of x_l-1, plus its x_l-1; a behaviour's row is the mean of x_0 .. x_L, and of the
     joint channel where there is more than one behaviour: there a layer's sums of all behaviours attend to each other, and the mean goes on.
@@ -109,13 +111,21 @@ class MetaGraph(Encoder):
     """
 
     def __init__(
-        self, behaviours: Mapping[str, csr_matrix], width: int = 64, *, layers: int = 2, deviation: float = 0.1, slope: float = 0.5
+        self,
+        behaviours: Mapping[str, csr_matrix],
+        width: int = 64,
+        *,
+        layers: int = 2,
+        deviation: float = 0.1,
+        slope: float = 0.5,
+        map_rate: float = 1.0,
     ) -> None:
         super().__init__()
         if width % 2:
             raise UserError(f"half of a row is an embedding and half what specialises it, and the width is {width}; make it even")
         matrices = list(behaviours.values())
         self.behaviours, self.depth, self.slope, self.dim = len(matrices), layers, slope, len(matrices) * width
+        self.map_rate = map_rate
         self.users, self.items = matrices[0].shape
         self.graphs = nn.ModuleList([SparseMatrix(degree_normalised(own)) for own in matrices])
         channels = len(matrices) + (len(matrices) > 1)
@@ -126,6 +136,10 @@ class MetaGraph(Encoder):
         self.known, self.pair, self.query = nn.Linear(width, width), nn.Linear(3 * width, width), nn.Linear(width, 2 * width)
         nn.init.zeros_(self.query.weight)
         nn.init.zeros_(self.query.bias)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        networks = nn.ModuleList([self.specialised, self.attention, self.known, self.pair, self.query])
+        return [ParameterGroup(networks.parameters(), Constant(self.map_rate))]
 
     def forward(self, view: View) -> Encoding:
         nodes, each = view.data["nodes"], self.spread()
@@ -207,14 +221,25 @@ class MBGMN(Objective):
 
 
 PRESETS: Presets = {
-    "generated-behaviours": {"lr": 3e-3, "l2": 1e-3, "layers": 4, "epochs": 60, "look_every": 2},
-    "retail_rocket": {"lr": 3e-3, "l2": 1e-3, "layers": 4, "epochs": 60, "look_every": 2},
+    "generated-behaviours": {"lr": 3e-3, "l2": 1e-3, "layers": 4, "map_rate": 0.1, "epochs": 60, "look_every": 2},
+    "retail_rocket": {
+        "lr": 5e-3,
+        "l2": 1e-3,
+        "layers": 4,
+        "deviation": 1e-2,
+        "map_rate": 0.1,
+        "auxiliary": 0.1,
+        "epochs": 60,
+        "look_every": 2,
+    },
     "grid": {"data": "generated-behaviours", "dim": 16, "epochs": 1},
 }
 RANGES = {
     "lr": LogUniform(1e-3, 2e-2),
     "l2": LogUniform(1e-5, 1e-1),
     "layers": Integers(1, 4),
+    "deviation": LogUniform(1e-3, 1e-1),
+    "map_rate": LogUniform(1e-2, 1.0),
     "auxiliary": LogUniform(1e-2, 1.0),
 }
 
@@ -228,6 +253,7 @@ def mbgmn(
     layers: int = 2,
     deviation: float = 0.1,
     slope: float = 0.5,
+    map_rate: float = 1.0,
     auxiliary: float = 1.0,
     l2: float = 1e-4,
     epochs: int = 1000,
@@ -245,6 +271,7 @@ def mbgmn(
         layers: graph convolutions of each behaviour, and of all together
         deviation: of the normal distribution that embeddings start from
         slope: of the convolutions' activations below 0
+        map_rate: learning rate of the networks that make weights, as a share of lr
         auxiliary: weight of ranking each behaviour beside the target
         l2: weight of half the squared lengths of a batch's embeddings
         epochs: passes over the target's training interactions, at most
@@ -255,6 +282,6 @@ def mbgmn(
     """
     source = open_interactions(data, **{"target": "last", **(reading or {})})
     behaviours = behaviours_of(source)
-    network = MetaGraph(behaviours, dim, layers=layers, deviation=deviation, slope=slope)
+    network = MetaGraph(behaviours, dim, layers=layers, deviation=deviation, slope=slope, map_rate=map_rate)
     tasks = [Task(BehaviourTriples(behaviours), MBGMN(network.dim, auxiliary=auxiliary, l2=l2))]
     return trained(source, network, tasks, epochs, batch_size, lr, look_every, patience)

@@ -18,10 +18,12 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
 from anyview.errors import UserError
+from anyview.learning_rates import ParameterGroup
 from anyview.objectives.contrast import in_blocks, part, products, unit
 from anyview.objectives.objective import Losses, Needs, Objective, Step
 from anyview.ranges import Integers, LogUniform, Uniform
 from anyview.recipe import Presets, Recipe, Task, recipe
+from anyview.schedules import Constant
 from anyview.views.view import View
 from anyview_recommenders.batch_nodes import parts, unique_nodes
 from anyview_recommenders.beside import behaviours_of
@@ -36,7 +38,8 @@ from anyview_recommenders.views import Triples
 class BehaviourConvolutions(ParallelConvolutions):
     """A LightGraphConvolution for each of K behaviours, fused: users by attention to what they do much of, items by a linear map.
 
-    behaviours: (U, I) CSR of each by name, the target last; else as in ParallelConvolutions.
+    behaviours: (U, I) CSR of each by name, the target last. map_rate: of the maps and w, times the learning rate of embeddings; else as in
+    ParallelConvolutions.
 
     User u weighs behaviour k by the softmax over behaviours of w_k times how often u did it; counts are over their mean, which w takes up.
     Linear maps begin as the identity and the mean, and w at 0: rows are at first a mean over behaviours, with one those of the convolution.
@@ -47,12 +50,15 @@ class BehaviourConvolutions(ParallelConvolutions):
 
     counts: Tensor
 
-    def __init__(self, behaviours: Mapping[str, csr_matrix], dim: int = 64, *, layers: int = 2, deviation: float = 0.1) -> None:
+    def __init__(
+        self, behaviours: Mapping[str, csr_matrix], dim: int = 64, *, layers: int = 2, deviation: float = 0.1, map_rate: float = 0.01
+    ) -> None:
         matrices = list(behaviours.values())
         super().__init__(matrices, dim, layers=layers, deviation=deviation)
         counts = np.stack([np.diff(own.indptr) for own in matrices], 1).astype(np.float64)
         relative = torch.from_numpy(counts / np.maximum(counts.mean(0), 1e-12)).to(torch.get_default_dtype())
         self.register_buffer("counts", relative, persistent=False)
+        self.map_rate = map_rate
         self.attention = nn.Parameter(torch.zeros(len(matrices)))
         self.of_users, self.of_items = nn.Linear(dim, dim), nn.Linear(len(matrices) * dim, dim)
         with torch.no_grad():
@@ -60,6 +66,10 @@ class BehaviourConvolutions(ParallelConvolutions):
             self.of_items.weight.copy_(torch.eye(dim).repeat(1, len(matrices)) / len(matrices))
             for linear in (self.of_users, self.of_items):
                 linear.bias.zero_()
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        maps = [self.attention, *self.of_users.parameters(), *self.of_items.parameters()]
+        return [ParameterGroup(maps, Constant(self.map_rate))]
 
     def fused(self, nodes: Tensor, rows: Tensor) -> Tensor:
         shares = (self.attention * self.counts[nodes.clamp(max=self.users - 1)]).softmax(1)
@@ -139,15 +149,16 @@ class SMBRec(Objective):
 
 
 PRESETS: Presets = {
-    "generated-behaviours": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
-    "retail_rocket": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
+    "generated-behaviours": {"lr": 5e-3, "l2": 1e-3, "weight": 1e-2, "epochs": 100},
+    "retail_rocket": {"lr": 5e-3, "l2": 1e-3, "map_rate": 3e-3, "weight": 1e-2, "epochs": 100},
     "grid": {"data": "generated-behaviours", "dim": 16, "epochs": 1},
 }
 RANGES = {
     "lr": LogUniform(1e-3, 2e-2),
     "l2": LogUniform(1e-5, 1e-2),
     "layers": Integers(1, 3),
-    "weight": LogUniform(1e-2, 0.5),
+    "map_rate": LogUniform(1e-3, 1e-1),
+    "weight": LogUniform(1e-3, 0.5),
     "temperature": LogUniform(0.1, 1.0),
     "share": Uniform(0.0, 0.3),
 }
@@ -161,6 +172,7 @@ def smbrec(
     dim: int = 64,
     layers: int = 2,
     deviation: float = 0.1,
+    map_rate: float = 0.01,
     weight: float = 0.1,
     temperature: float = 0.5,
     share: float = 0.1,
@@ -179,6 +191,7 @@ def smbrec(
         dim: width of the rows
         layers: graph convolutions of each behaviour
         deviation: of the normal distribution that embeddings start from
+        map_rate: learning rate of the maps that fuse behaviours, as a share of lr
         weight: of the contrast
         temperature: what cosines are divided by
         share: of the pairs of users with an item in common, the most alike, which are positives
@@ -192,6 +205,6 @@ def smbrec(
     source = open_interactions(data, **{"target": "last", **(reading or {})})
     behaviours = behaviours_of(source)
     target = list(behaviours.values())[-1]
-    network = BehaviourConvolutions(behaviours, dim, layers=layers, deviation=deviation)
+    network = BehaviourConvolutions(behaviours, dim, layers=layers, deviation=deviation, map_rate=map_rate)
     tasks = [Task(Triples(target), SMBRec(dim, target, share=share, weight=weight, temperature=temperature, l2=l2))]
     return trained(source, network, tasks, epochs, batch_size, lr, look_every, patience)
