@@ -26,7 +26,7 @@ from tests.small_runs import assert_ends_alike_after_a_stop
 
 from .plain import DIM, ITEMS, USERS, batch_nodes, bpr, half_squares, same, small_batch, small_log, small_triples, step_of
 from .plain_social import network, social_log
-from .small_runs import assert_learns_to_rank
+from .small_runs import assert_learns_to_rank, assert_maps_have_a_rate_of_their_own
 
 NODES = torch.arange(USERS + ITEMS)
 KINDS = csr_matrix(np.eye(3)[np.arange(ITEMS) % 3])
@@ -150,6 +150,11 @@ def test_a_log_without_categories_is_told_and_one_without_trust_refused() -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         smin("generated-social", **QUICK)
+
+
+def test_maps_of_smin_learn_at_a_rate_of_their_own() -> None:
+    made = smin(social_log(60, 50), dim=8, map_rate=0.125)
+    assert_maps_have_a_rate_of_their_own(made.stages[0].encoder, 0.125, "embedding")
 
 
 def test_smin_recommends_without_its_data(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from tests.small_runs import assert_ends_alike_after_a_stop
 
 from .plain import DIM, ITEMS, USERS, batch_nodes, bpr, half_squares, same, small_batch, small_log, small_triples, step_of
 from .plain_social import network, social_log
+from .small_runs import assert_maps_have_a_rate_of_their_own
 
 
 def kind_of(links: list[int]) -> int:
@@ -176,6 +177,11 @@ def test_rows_and_losses_of_mhcn_are_the_papers_formulas() -> None:
         torch.testing.assert_close(terms[name], value, rtol=1e-10, atol=0)
     nodes = batch_nodes(step)[:3]
     same(objective, made, step, {"bpr": bpr(rows, step), "l2": 0.2 * half_squares(made.embedding, *nodes), **expected})
+
+
+def test_gates_of_mhcn_learn_at_a_rate_of_their_own() -> None:
+    made = mhcn(social_log(60, 50), dim=8, map_rate=0.125)
+    assert_maps_have_a_rate_of_their_own(made.stages[0].encoder, 0.125, "embedding")
 
 
 def test_mhcn_learns_and_recommends_without_its_data(tmp_path: Path) -> None:

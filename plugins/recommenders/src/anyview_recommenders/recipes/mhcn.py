@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
 from anyview.encoders.encoder import Encoder, Encoding
+from anyview.learning_rates import ParameterGroup
 from anyview.objectives.objective import Losses, Needs, Step
 from anyview.ranges import Integers, LogUniform
 from anyview.recipe import Presets, Recipe, Task, recipe
+from anyview.schedules import Constant
 from anyview.views.draws import Draws
 from anyview.views.view import View
 from anyview_recommenders.beside import trust_of
@@ -49,16 +51,18 @@ class MultiChannelConvolution(Encoder):
     """Embeddings of users spread over three channels of motifs, and of users and items over their interactions.
 
     trust: (U, U) CSR of ones, row u has whom user u trusts. matrix: (U, I) CSR of the training interactions. dim: D. layers: L. deviation:
-    of the normal distribution that embeddings start from.
+    of the normal distribution that embeddings start from. map_rate: of gates and attention, times the learning rate of embeddings.
 
     In each layer a channel's users gather by its motifs, items gather users as attention mixes the channels, and users beside the channels
     gather items; rows are sums over layers of what was gathered, each of length 1, and of the start. Views and encoding as in
     LightGraphConvolution; `layers` are the embeddings alone.
     """
 
-    def __init__(self, trust: csr_matrix, matrix: csr_matrix, dim: int = 64, *, layers: int = 2, deviation: float = 0.1) -> None:
+    def __init__(
+        self, trust: csr_matrix, matrix: csr_matrix, dim: int = 64, *, layers: int = 2, deviation: float = 0.1, map_rate: float = 0.01
+    ) -> None:
         super().__init__()
-        self.dim, self.depth = dim, layers
+        self.dim, self.depth, self.map_rate = dim, layers, map_rate
         self.users, self.items = matrix.shape
         self.embedding = nn.Parameter(deviation * torch.randn(self.users + self.items, dim))
         self.gates = nn.ModuleList([Gate(dim) for _ in range(CHANNELS + 1)])
@@ -66,6 +70,10 @@ class MultiChannelConvolution(Encoder):
         self.attention = nn.Parameter(torch.randn(dim) / dim**0.5)
         self.motifs = nn.ModuleList([SparseMatrix(row_normalised(counts)) for counts in channels(trust, matrix).all])
         self.interactions = SparseMatrix(degree_normalised(matrix))
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        maps = [*self.gates.parameters(), *self.attend.parameters(), self.attention]
+        return [ParameterGroup(maps, Constant(self.map_rate))]
 
     def forward(self, view: View) -> Encoding:
         nodes = view.data["nodes"]
@@ -141,10 +149,16 @@ def _shuffles(draws: Draws, users: int, width: int) -> tuple[Tensor, Tensor, Ten
 
 PRESETS: Presets = {
     "generated-social": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
-    "lastfm": {"lr": 5e-3, "l2": 1e-3, "epochs": 200},
+    "lastfm": {"lr": 5e-3, "l2": 1e-2, "epochs": 200},
     "grid": {"data": "generated-social", "dim": 16, "epochs": 1},
 }
-RANGES = {"lr": LogUniform(1e-3, 2e-2), "l2": LogUniform(1e-5, 1e-2), "layers": Integers(1, 3), "weight": LogUniform(1e-3, 0.5)}
+RANGES = {
+    "lr": LogUniform(1e-3, 2e-2),
+    "l2": LogUniform(1e-5, 1e-1),
+    "layers": Integers(1, 3),
+    "map_rate": LogUniform(1e-3, 1e-1),
+    "weight": LogUniform(1e-3, 0.5),
+}
 
 
 @recipe(presets=PRESETS, views=Triples, ranges=RANGES)
@@ -155,6 +169,7 @@ def mhcn(
     dim: int = 64,
     layers: int = 2,
     deviation: float = 0.1,
+    map_rate: float = 0.01,
     weight: float = 0.01,
     l2: float = 1e-4,
     epochs: int = 1000,
@@ -171,6 +186,7 @@ def mhcn(
         dim: width of the rows
         layers: convolutions
         deviation: of the normal distribution that embeddings start from
+        map_rate: learning rate of gates and attention, as a share of lr
         weight: of the self-supervision in the channels
         l2: weight of half the squared lengths of a batch's embeddings
         epochs: passes over the training interactions, at most
@@ -181,6 +197,6 @@ def mhcn(
     """
     source = open_interactions(data, **{"trust": "own", **(reading or {})})
     catalogue = Catalogue.of(source)
-    network = MultiChannelConvolution(trust_of(source), catalogue.train, dim, layers=layers, deviation=deviation)
+    network = MultiChannelConvolution(trust_of(source), catalogue.train, dim, layers=layers, deviation=deviation, map_rate=map_rate)
     tasks = [Task(Triples(catalogue.train), MHCN(dim, weight=weight, l2=l2))]
     return trained(source, network, tasks, epochs, batch_size, lr, look_every, patience)

@@ -25,9 +25,11 @@ from torch.nn.functional import normalize
 
 from anyview.encoders.encoder import Encoder, Encoding
 from anyview.errors import UserError
+from anyview.learning_rates import ParameterGroup
 from anyview.objectives.objective import Losses, Needs, Step
 from anyview.ranges import Integers, LogUniform
 from anyview.recipe import Presets, Recipe, Task, recipe
+from anyview.schedules import Constant
 from anyview.views.view import View
 from anyview_recommenders.batch_nodes import gathered_nodes, select
 from anyview_recommenders.beside import trust_of
@@ -103,19 +105,25 @@ class MetapathConvolution(Encoder):
     """Embeddings of users and of items, each convolved along their own metapaths.
 
     paths: of both. dim: D; rows have (1 + L) D. layers: L. hidden: width of the attention to paths. deviation: of the normal distribution
-    that embeddings start from. Views and encoding as in LightGraphConvolution; `layers` are the embeddings alone.
+    that embeddings start from. map_rate: of all that mixes and maps them, times the learning rate of embeddings. Views and encoding as in
+    LightGraphConvolution; `layers` are the embeddings alone.
 
     >>> paths = Metapaths({"UU": csr_matrix(np.eye(2))}, {"IUI": csr_matrix(np.eye(3))})
     >>> MetapathConvolution(paths, dim=4)(View({"nodes": torch.tensor([0, 4, 1])})).rows.shape
     torch.Size([3, 12])
     """
 
-    def __init__(self, paths: Metapaths, dim: int = 64, *, layers: int = 2, hidden: int = 128, deviation: float = 0.1) -> None:
+    def __init__(
+        self, paths: Metapaths, dim: int = 64, *, layers: int = 2, hidden: int = 128, deviation: float = 0.1, map_rate: float = 0.01
+    ) -> None:
         super().__init__()
-        self.dim = (1 + layers) * dim
+        self.dim, self.map_rate = (1 + layers) * dim, map_rate
         self.users, self.items = (next(iter(side.values())).shape[0] for side in paths)
         self.embedding = nn.Parameter(deviation * torch.randn(self.users + self.items, dim))
         self.of_users, self.of_items = (MetapathMixture(list(side.values()), dim, layers, hidden) for side in paths)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return [ParameterGroup([*self.of_users.parameters(), *self.of_items.parameters()], Constant(self.map_rate))]
 
     def forward(self, view: View) -> Encoding:
         nodes = view.data["nodes"]
@@ -169,6 +177,7 @@ RANGES = {
     "lr": LogUniform(1e-3, 2e-2),
     "l2": LogUniform(1e-5, 1e-1),
     "layers": Integers(1, 3),
+    "map_rate": LogUniform(1e-3, 1e-1),
     "neighbours": Integers(5, 50),
     "weight": LogUniform(1e-3, 0.5),
     "own_weight": LogUniform(1e-4, 0.05),
@@ -186,6 +195,7 @@ def smin(
     layers: int = 2,
     hidden: int = 128,
     deviation: float = 0.1,
+    map_rate: float = 0.01,
     weight: float = 0.06,
     own_weight: float = 0.002,
     l2: float = 0.1,
@@ -206,6 +216,7 @@ def smin(
         layers: convolutions along each metapath
         hidden: width of the attention to metapaths
         deviation: of the normal distribution that embeddings start from
+        map_rate: learning rate of the maps along metapaths and of the attention to them, as a share of lr
         weight: of telling what surrounds a node
         own_weight: of telling a node's own row, and of finding its neighbours
         l2: weight of half the squared lengths of a batch's embeddings
@@ -221,7 +232,7 @@ def smin(
         told = f"the items of {source.name!r} have no categories, and SMIN goes along trust and interactions alone (UU, UIU, IUI)"
         warnings.warn(f"{told}; give it a table with --reading.item_features", stacklevel=2)
     paths = metapaths(trust, train, kinds, neighbours)
-    network = MetapathConvolution(paths, dim, layers=layers, hidden=hidden, deviation=deviation)
+    network = MetapathConvolution(paths, dim, layers=layers, hidden=hidden, deviation=deviation, map_rate=map_rate)
     objective = SMIN(network.dim, joined(paths, train), weight=weight, own_weight=own_weight, l2=l2)
     return trained(source, network, [Task(Triples(train), objective)], epochs, batch_size, lr, look_every, patience)
 
