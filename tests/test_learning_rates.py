@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from anyview.encoders.encoder import Streams
 from anyview.encoders.mlp import MLP
+from anyview.errors import UserError
 from anyview.folder import RunFolder
 from anyview.learning_rates import LearningRates, ParameterGroup
 from anyview.objectives.simsiam import SimSiam
@@ -59,6 +61,12 @@ def test_a_parameter_of_two_groups_is_refused() -> None:
         LearningRates(torch.optim.SGD(body.parameters(), lr=0.1), Constant(), groups)
 
 
+def test_a_share_below_0_is_refused() -> None:
+    (body,) = layers(1)
+    with pytest.raises(UserError, match="at -2 times the learning rate, which is away from the goal; give 0 or more"):
+        LearningRates(torch.optim.SGD(body.parameters(), lr=0.1), Constant(), [ParameterGroup(body.parameters(), Constant(-2.0))])
+
+
 class Frozen(SimSiam):
     """SimSiam whose predictor never moves, because its own schedule is 0."""
 
@@ -83,10 +91,11 @@ class HeldLast(MLP):
         return [ParameterGroup(self.last.parameters(), Constant(0.0))]
 
 
-def test_training_gives_an_encoder_s_group_its_own_rate_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("held", [False, True])
+def test_training_gives_an_encoder_s_group_its_own_rate_too(held: bool, tmp_path: Path) -> None:
     made = recipe(SimSiam(8, width=16, hidden=8))
     encoder = HeldLast(rows().shape["features"], hidden=16, dim=8, layers=2)
-    stage = replace(made.stages[0], encoder=encoder)
+    stage = replace(made.stages[0], encoder=Streams({"default": encoder}) if held else encoder)
     before = {name: value.clone() for name, value in encoder.named_parameters()}
     pretrain(replace(made, stages=[stage], embedder=encoder), tmp_path / "run")
     still = {name for name, value in encoder.named_parameters() if torch.equal(value, before[name])}

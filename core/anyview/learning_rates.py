@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from anyview.errors import UserError
 from anyview.schedules import Schedule
 
 
@@ -28,7 +29,7 @@ class LearningRates:
 
     schedule: of all parameters that are in none of `groups`. The optimiser's own groups are split where their parameters follow different
     schedules, always in the same order, so that its saved state fits when a run goes on; each remembers its rate as "initial_lr". Raises
-    ValueError when a parameter is in two of `groups`.
+    ValueError when a parameter is in two of `groups`, and UserError when a group's schedule begins below 0.
 
     >>> from anyview.schedules import Constant, Linear
     >>> body, head = nn.Linear(2, 2), nn.Linear(2, 2)
@@ -44,6 +45,11 @@ class LearningRates:
         place = {id(parameter): number for number, group in enumerate(groups, 1) for parameter in group.parameters}
         if len(place) < sum(len(group.parameters) for group in groups):
             raise ValueError("a parameter is in two groups, and can follow one schedule only; leave it out of one")
+        for group in groups:
+            if (share := group.schedule(0, 1)) < 0:
+                raise UserError(
+                    f"parameters were to learn at {share:g} times the learning rate, which is away from the goal; give 0 or more"
+                )
         parts: list[dict[str, Any]] = []
         self.schedules: list[Schedule] = []
         for group in optimizer.param_groups:

@@ -139,8 +139,9 @@ class Pretrainer(nn.Module):
             parameter.requires_grad_(True)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """The parameters that the encoder or an objective gives a schedule of their own."""
-        owners: list[Encoder | Objective] = [self.encoder, *dict.fromkeys(task.objective for task in self.tasks)]
+        """The parameters that the encoder, one that it holds, or an objective gives a schedule of their own."""
+        encoders = (part for part in self.encoder.modules() if isinstance(part, Encoder))
+        owners: list[Encoder | Objective] = [*encoders, *dict.fromkeys(task.objective for task in self.tasks)]
         return [group for owner in owners for group in owner.parameter_groups()]
 
     def moving_averages(self) -> Iterator[MovingAverage]:

@@ -52,7 +52,7 @@ class Encoder(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define forward")
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """The parameters whose learning rate follows a schedule other than the stage's, where this is what a stage trains."""
+        """The parameters of its own whose learning rate follows a schedule other than the stage's; encoders within it have theirs."""
         return []
 
 

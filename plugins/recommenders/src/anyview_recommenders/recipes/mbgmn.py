@@ -138,8 +138,8 @@ class MetaGraph(Encoder):
         nn.init.zeros_(self.query.bias)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        networks = nn.ModuleList([self.specialised, self.attention, self.known, self.pair, self.query])
-        return [ParameterGroup(networks.parameters(), Constant(self.map_rate))]
+        networks = (self.specialised, self.attention, self.known, self.pair, self.query)
+        return [ParameterGroup([weight for network in networks for weight in network.parameters()], Constant(self.map_rate))]
 
     def forward(self, view: View) -> Encoding:
         nodes, each = view.data["nodes"], self.spread()
