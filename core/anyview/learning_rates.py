@@ -45,8 +45,8 @@ class LearningRates:
         place = {id(parameter): number for number, group in enumerate(groups, 1) for parameter in group.parameters}
         if len(place) < sum(len(group.parameters) for group in groups):
             raise ValueError("a parameter is in two groups, and can follow one schedule only; leave it out of one")
-        for group in groups:
-            if (share := group.schedule(0, 1)) < 0:
+        for named in groups:
+            if (share := named.schedule(0, 1)) < 0:
                 raise UserError(
                     f"parameters were to learn at {share:g} times the learning rate, which is away from the goal; give 0 or more"
                 )
