@@ -19,6 +19,7 @@ from anyview.combiners.weighted_sum import WeightedSum
 from anyview.data.source import Source
 from anyview.encoders.encoder import Encoder
 from anyview.errors import UserError
+from anyview.evaluation.embedding import choose_device
 from anyview.folder import RunFolder
 from anyview.monitor import make_loggers
 from anyview.recipe import Recipe, Stage
@@ -100,7 +101,7 @@ def make_fabric(folder: RunFolder, options: Options) -> Fabric:
         strategy = DDPStrategy(start_method="spawn", broadcast_buffers=False)  # state is the same on every rank already
     try:
         return Fabric(
-            accelerator=options.accelerator,
+            accelerator=choose_device().type if options.accelerator == "auto" else options.accelerator,
             devices=int(os.environ["LOCAL_WORLD_SIZE"]) if _under_torchrun() else options.devices,
             num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")) if _under_torchrun() else 1,
             strategy=strategy,

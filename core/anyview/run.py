@@ -95,7 +95,7 @@ class Run:
     def embed(self, data: Any = None, *, batch_size: int = 1024, device: str = "auto") -> np.ndarray:
         """(N, D) float32, one row per sample, in the input's order. data: a name, path, array or Source; None is the run's own.
 
-        device: cpu, cuda, mps or auto, which is an accelerator where there is one.
+        device: cpu, cuda, mps or auto, which is cuda where it can be had, else cpu.
         """
         return embed(self.embedder, self.open(data), batch_size=batch_size, device=choose_device(device))
 

@@ -29,7 +29,7 @@ def embed(
         folder: the run
         out: a file that ends in .npy (rows alone), .npz (rows and ids) or .parquet (one column per feature, and ids)
         data: a name or path (default: the data that the run was trained on)
-        device: that the encoder runs on: cpu, cuda, mps or auto, which is an accelerator where there is one
+        device: that the encoder runs on: cpu, cuda, mps or auto, which is cuda where it can be had, else cpu
         data_root: folder that named data sets are found under (default: $ANYVIEW_DATA)
         overwrite: replace an existing file
     """

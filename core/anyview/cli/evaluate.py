@@ -35,7 +35,7 @@ def options(
         seeds: how many seeds; splits that are drawn are drawn anew for each
         metrics: further label-free ones, with commas: lidar, alignment, uniformity, self_retrieval, hubness, clid
         baselines: those that stand beside, with commas, or none (default: all there are)
-        device: that encoders run on: cpu, cuda, mps or auto, which is an accelerator where there is one
+        device: that encoders run on: cpu, cuda, mps or auto, which is cuda where it can be had, else cpu
         data_root: folder that named data sets are found under (default: $ANYVIEW_DATA)
         json: print JSON instead of a table
     """

@@ -36,7 +36,7 @@ def options(
         out: folder for the run (default: runs/RECIPE-DATA)
         seed: decides initial weights, data order and views
         devices: processes that share each batch
-        accelerator: cpu, cuda, mps or auto
+        accelerator: cpu, cuda, mps or auto, which is cuda where it can be had, else cpu
         precision: of the arithmetic
         preset: a preset of the recipe by name, on top of the data set's own
         config: a YAML file such as a run's recipe.yaml; flags win over it

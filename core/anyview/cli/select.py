@@ -39,7 +39,7 @@ def options(
         views: of each sample, for lidar and self_retrieval
         halves: random halves of the samples that intervals are taken over
         seed: decides rows, views and halves
-        device: cpu, cuda, mps or auto, which is an accelerator where there is one
+        device: cpu, cuda, mps or auto, which is cuda where it can be had, else cpu
         data_root: folder that named data sets are found under (default: $ANYVIEW_DATA)
         json: print JSON instead of a table
     """

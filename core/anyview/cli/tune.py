@@ -53,7 +53,7 @@ def options(
         finalists: how many of the best are trained again
         retrain: best.yaml trains on the validation part too, for the epochs that it chose
         keep_all: keep the weights of every trial, not of the best alone
-        accelerator: cpu, cuda, mps or auto
+        accelerator: cpu, cuda, mps or auto, which is cuda where it can be had, else cpu
         precision: of the arithmetic
         preset: a preset of the recipe by name, on top of the data set's own
         config: a YAML file such as a run's recipe.yaml, whose values the first trial has; flags win over it

@@ -39,14 +39,15 @@ def embed_in_parts(
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
-    """The device that a name means: "auto" is an accelerator where there is one, else the CPU. Raises UserError for one that is not there.
+    """The device that a name means: "auto" is CUDA's where there is one, else the CPU. Raises UserError for one that is not there.
+
+    Apple's GPUs are taken when they are asked for alone: they lack float64 and sparse matrices, which some recipes need.
 
     >>> choose_device("cpu")
     device(type='cpu')
     """
     if str(name) == "auto":
-        accelerators = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        return torch.device(next((kind for kind, there in accelerators.items() if there), "cpu"))
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

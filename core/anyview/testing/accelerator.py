@@ -1,142 +1,98 @@
-"""Whether a training step would run on an accelerator, asked without one.
+"""Whether a recipe would train on an accelerator, asked without one, and where its steps would make the host wait.
 
-Tensors are stood in for by ones that know shape, type and device and hold no numbers (torch's FakeTensorMode), on a device that torch lets
-Python define. Forward, backward and optimiser run as they would on a GPU, and what fails or waits there raises: tensors of two devices in
-one operation, numbers of another device's generator, a number that the host reads, a tensor that is copied to the device in a step.
+Each recipe is trained for two steps on a device that counts as another and computes on the CPU; see `anyview.testing.standin`.
 
-`python -m anyview.testing.accelerator [PLUGIN ...]` tries every objective in every recipe of the plugins that takes one, a line for each.
-The device is the process's from then on, so tests run it in a process of its own.
+`python -m anyview.testing.accelerator [--own] [PLUGIN ...]` tries every recipe of the plugins with its own objective and, without --own,
+with every other that its slot takes, and prints a line for each: recipe, objective, verdict. The device is the process's from then on, so
+tests run it in a process of its own.
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
-from unittest.mock import patch
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+from torch import Tensor
 
 from anyview.data.source import Batch, Epoch, Source
+from anyview.errors import MissingDependencyError, UserError
 from anyview.objectives.objective import MismatchError
+from anyview.plugins import host
 from anyview.pretrainer import Pretrainer, StepInput
-from anyview.recipe import Stage
-from anyview.testing import grid
+from anyview.recipe import RecipeFunction, Stage
+from anyview.testing import grid, standin
+from anyview.testing.standin import DEVICE, TORCH, Watch, standin_device
 from anyview.views.draws import Draws
 
-DEVICE = "standin"
+OWN = "its own"
+Cell = tuple[str, str, str]
+"""Recipe, objective, verdict."""
 
 
-class StandInGenerator(torch.Generator):
-    """A generator of the device; no numbers come of it."""
+def check_device(stage: Stage, source: Source) -> list[str]:
+    """Raise what training a stage would raise on an accelerator; else the places, "file:line", where the host would wait in a step.
 
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]
-        """The device that its numbers would be on."""
-        return torch.device(DEVICE, 0)
-
-
-class _Generators(TorchFunctionMode):
-    """Lets torch make numbers without their generator, and refuses those of another device."""
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        options = dict(kwargs or {})
-        if (generator := options.pop("generator", None)) is not None:
-            device = torch.device(options.get("device") or (args[0].device if args and isinstance(args[0], Tensor) else "cpu"))
-            if device.type != generator.device.type:
-                raise RuntimeError(f"{function.__name__} makes numbers on {device.type} with a generator of {generator.device.type}")
-        return function(*args, **options)
-
-
-class _NoCopies(TorchDispatchMode):
-    """Refuses what comes from the host within a step: the host would wait for it to arrive."""
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = function(*args, **(kwargs or {}))
-        copied = "copy" in str(function) and any(isinstance(value, Tensor) and value.device.type == "cpu" for value in args)
-        if copied and isinstance(found, Tensor) and found.device.type == DEVICE:
-            raise RuntimeError(f"a tensor {tuple(found.shape)} is copied from the host to the device within a step")
-        return found
-
-
-@contextmanager
-def standin_device() -> Iterator[FakeTensorMode]:
-    """Tensors without numbers, for the length of a block; modules that are moved take stand-ins for their parameters."""
-    if torch._C._get_privateuse1_backend_name() != DEVICE:
-        _setup_privateuseone_for_python_backend(DEVICE)
-        getattr(torch, DEVICE).get_amp_supported_dtype = lambda: [torch.bfloat16, torch.float16]
-    with FakeTensorMode() as mode, _Generators(), patch.object(nn.Module, "to", functools.partialmethod(_moved, mode)):
-        yield mode
-
-
-def check_device(stage: Stage, source: Source) -> None:
-    """Raise what a training step of a stage would raise on an accelerator, or RuntimeError where the host would wait for it.
-
-    Views, forward, backward, optimiser and `after_step` are run on one batch of the source; `before_epoch` is not, which may wait.
+    `prepare`, `before_epoch`, views, forward, backward, optimiser and `after_step` are run on two batches of the source. The first two and
+    the optimiser, which is torch's, may wait. The stage is on the device afterwards, and of no further use.
     """
-    pretrainer = Pretrainer(stage).train()
-    batch = next(iter(source.batches(Epoch(batch_size=stage.batch_size))))
-    with standin_device() as mode:
-        pretrainer.to(DEVICE)
-        draws = Draws(StandInGenerator(), batch.start, batch.rows, batch.total)
-        shown = StepInput(_stood_in(batch, mode).to(DEVICE), draws, 0, grid.STEPS)
-        pretrainer.prepare(shown, len(source))
-        for name, value in (*pretrainer.named_parameters(), *pretrainer.named_buffers()):
-            if value.device.type != DEVICE:
-                raise RuntimeError(f"{name} was made on {value.device.type} in prepare, and belongs on the objective's device")
+    pretrainer = Pretrainer(stage)
+    batches = list(islice(source.batches(Epoch(batch_size=stage.batch_size, model=pretrainer)), grid.STEPS))
+    with standin_device() as watch:
+        shown = [_shown(number, batch) for number, batch in enumerate(batches)]
+        pretrainer.to(DEVICE).prepare(shown[0], len(source))
+        _check_there(pretrainer)
         pretrainer.start()
-        _step(stage, pretrainer, shown)
+        optimizer = stage.make_optimizer([parameter for parameter in pretrainer.parameters() if parameter.requires_grad])
+        pretrainer.before_epoch(0, lambda: shown)
+        for one in shown:
+            _step(stage, pretrainer, optimizer, one, watch)
+    return watch.waits
 
 
-def _step(stage: Stage, pretrainer: Pretrainer, shown: StepInput) -> None:
-    optimizer = stage.make_optimizer([parameter for parameter in pretrainer.parameters() if parameter.requires_grad])
+def _shown(number: int, batch: Batch) -> StepInput:
+    draws = Draws.seeded(number, total=batch.total, start=batch.start, rows=batch.rows, device=DEVICE)
+    return StepInput(batch.to(DEVICE), draws, number, grid.STEPS)
+
+
+def _check_there(pretrainer: Pretrainer) -> None:
+    for name, value in (*pretrainer.named_parameters(), *pretrainer.named_buffers()):
+        if value.device.type != DEVICE:
+            raise RuntimeError(f"{name} was made on {value.device.type} in prepare, and belongs on the objective's device")
+
+
+def _step(stage: Stage, pretrainer: Pretrainer, optimizer: torch.optim.Optimizer, shown: StepInput, watch: Watch) -> None:
     shared = [parameter for parameter in stage.encoder.parameters() if parameter.requires_grad]
-    with _NoCopies():
+    with watch.noting():
         losses = pretrainer(shown)
         stage.combiner.backward(pretrainer.by_task(losses), shared, Tensor.backward, shown.draws.generator)
     optimizer.step()  # torch's own; its count of steps lies on the host
     optimizer.zero_grad()
-    with _NoCopies():
-        pretrainer.after_step(1, grid.STEPS)
+    with watch.noting():
+        pretrainer.after_step(shown.number + 1, grid.STEPS)
 
 
-def _moved(module: nn.Module, mode: FakeTensorMode, device: Any) -> nn.Module:
-    """The module with stand-ins on the device in the place of its parameters and buffers; those that are shared stay shared."""
-    made: dict[int, nn.Parameter] = {}
-    for part in module.modules():
-        for name, old in part._parameters.items():
-            if old is not None:
-                moved = made.get(id(old)) or nn.Parameter(_standin(old, mode).detach().to(device), old.requires_grad)
-                part._parameters[name] = made[id(old)] = moved
-        for name, buffer in part._buffers.items():
-            part._buffers[name] = None if buffer is None else _standin(buffer, mode).to(device)
-    return module
+def own_cells(plugins: Sequence[str] = ()) -> Iterator[Cell]:
+    """Every recipe of the plugins, or of all, with what it comes with; a preset "grid" makes it small."""
+    for component in host().components("recipes"):
+        if component.plugin in plugins or not plugins:
+            try:
+                function: RecipeFunction = component.load()
+            except MissingDependencyError as missing:
+                yield component.full_name, OWN, f"refused: {missing}"
+                continue
+            built = function(preset=grid.PRESET if grid.PRESET in function.presets else None)
+            verdicts = [verdict_on(stage, built.source) for stage in built.stages]
+            yield component.full_name, OWN, next((verdict for verdict in verdicts if verdict != "ok"), "ok")
 
 
-def _stood_in(batch: Batch, mode: FakeTensorMode) -> Batch:
-    def stand_in(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: stand_in(item) for name, item in value.items()}
-        return _standin(value, mode) if isinstance(value, Tensor) else value
-
-    return replace(batch, **{name: stand_in(getattr(batch, name)) for name in ("data", "index", "labels", "groups")})
-
-
-def _standin(value: Tensor, mode: FakeTensorMode) -> Tensor:
-    return value if isinstance(value, FakeTensor) else mode.from_tensor(value)
-
-
-def cells(plugins: list[str]) -> Iterator[tuple[str, str, str]]:
-    """Recipe, objective and "ok", or what is wrong and where, for every pair that goes together."""
+def slot_cells(plugins: Sequence[str] = ()) -> Iterator[Cell]:
+    """Every recipe with a slot, and every objective that goes together with it."""
     for column in grid.columns():
         for recipe in column.recipes if column.plugin in plugins or not plugins else ():
             for name, objective in grid.objectives().items():
@@ -148,21 +104,27 @@ def cells(plugins: list[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def verdict_on(stage: Stage, source: Source) -> str:
-    """ "ok", or where `check_device` raised what."""
+    """ "ok", "waits at PLACE, PLACE", "refused: ..." with a user's mistake, or "fails at PLACE: ..." with what `check_device` raised."""
     try:
-        check_device(stage, stage.source or source)
+        waits = check_device(stage, stage.source or source)
+    except UserError as refusal:
+        return f"refused: {refusal}"
     except Exception as error:
-        own = [frame for frame in traceback.extract_tb(error.__traceback__) if "anyview" in frame.filename and frame.filename != __file__]
-        where = f"{own[-1].filename.rpartition('/')[2]}:{own[-1].lineno} {own[-1].line}: " if own else ""
-        return f"{where}{type(error).__name__} {' '.join(str(error).split())}"
-    return "ok"
+        frames = traceback.extract_tb(error.__traceback__)
+        last = next(frame for frame in reversed(frames) if not frame.filename.startswith((TORCH, str(Path(standin.__file__)))))
+        return f"fails at {Path(last.filename).name}:{last.lineno}: {type(error).__name__} {' '.join(str(error).split())}"
+    return f"waits at {', '.join(waits)}" if waits else "ok"
 
 
-def main(plugins: list[str]) -> int:
-    """Print a line for each cell; 1 where one of them is not ok."""
+def main(words: Sequence[str]) -> int:
+    """Print a line for each cell; 1 where one of them fails."""
+    parser = argparse.ArgumentParser(prog="python -m anyview.testing.accelerator", description=__doc__.split("\n")[0])
+    parser.add_argument("--own", action="store_true", help="each recipe with its own objective alone")
+    parser.add_argument("plugins", nargs="*", help="whose recipes are tried; without one those of all")
+    chosen = parser.parse_args(words)
     ill = 0
-    for recipe, objective, verdict in cells(plugins):
-        ill |= verdict != "ok"
+    for recipe, objective, verdict in chain(own_cells(chosen.plugins), () if chosen.own else slot_cells(chosen.plugins)):
+        ill |= verdict.startswith("fails")
         print(f"{recipe}\t{objective}\t{verdict}", flush=True)
     return ill
 

@@ -37,7 +37,7 @@ def options(
         k: how many items each
         new_items: a table of features of items that the run does not know, to be recommended too
         out: a .parquet file for user, rank, item and score, instead of a table
-        device: that scores are made on: cpu, cuda, mps or auto, which is an accelerator where there is one
+        device: that scores are made on: cpu, cuda, mps or auto, which is cuda where it can be had, else cpu
         overwrite: replace an existing file
         json: print JSON instead of a table
     """

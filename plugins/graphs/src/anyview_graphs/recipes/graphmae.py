@@ -45,6 +45,7 @@ OURS: Presets = {
     "digits": {"lr": 1e-3, "epochs": 300, "norm": "batch"},
     "quick": {"epochs": 200},
     "demo": {"data": "digits"},
+    "grid": {"data": "wine", "hidden": 16, "heads": 2},
 }
 PAPER = {
     "cora": "84.2 ± 0.4 accuracy, linear, 20 seeds",

@@ -22,6 +22,7 @@ PRESETS: Presets = {
     "lastfm": {"lr": 5e-3, "l2": 1e-3, "epochs": 300},
     "ml-latest-small": {"lr": 5e-3, "l2": 1e-3, "epochs": 100},
     "demo": {"data": "generated"},
+    "grid": {"data": "generated", "dim": 16, "epochs": 1},
 }
 RANGES = {"lr": LogUniform(1e-3, 2e-2), "l2": LogUniform(1e-5, 1e-2), "layers": Integers(1, 4)}
 
