@@ -5,8 +5,11 @@ The functions are PIL's and torchvision's operations with one factor for each im
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold_
 
 from anyview.errors import UserError
 from anyview.views.draws import Draws
@@ -72,10 +75,15 @@ def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
     return separable(images, rows, columns)
 
 
+SMALLEST = -30.0
+"""Weights of less than its exponential are 0: in float32 they add nothing to 1, and processors multiply by denormal numbers slowly."""
+
+
 def _gaussian_weights(sigma: Tensor, size: int) -> Tensor:
     places = torch.arange(size, device=sigma.device, dtype=sigma.dtype)
     distance = (places[:, None] - places).square()
-    weights = (distance / (-2 * sigma.clamp(min=1e-3).square())[:, None, None]).exp_()  # exp(-5e5) is 0: the identity
+    exponents = distance / (-2 * sigma.clamp(min=1e-3).square())[:, None, None]  # exp(-5e5) is 0: the identity
+    weights = threshold_(exponents, SMALLEST, -math.inf).exp_()
     return weights.div_(weights.sum(2, keepdim=True))
 
 
