@@ -9,7 +9,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import threshold_
+from torch.nn.functional import threshold
 
 from anyview.errors import UserError
 from anyview.views.draws import Draws
@@ -83,7 +83,7 @@ def _gaussian_weights(sigma: Tensor, size: int) -> Tensor:
     places = torch.arange(size, device=sigma.device, dtype=sigma.dtype)
     distance = (places[:, None] - places).square()
     exponents = distance / (-2 * sigma.clamp(min=1e-3).square())[:, None, None]  # exp(-5e5) is 0: the identity
-    weights = threshold_(exponents, SMALLEST, -math.inf).exp_()
+    weights = threshold(exponents, SMALLEST, -math.inf, inplace=True).exp_()
     return weights.div_(weights.sum(2, keepdim=True))
 
 
