@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "numpy", "sklearn", "jsonargparse", "rich", "lightning_fabric", "torch_geometric")
+HEAVY = ("torch", "numpy", "sklearn", "scipy.stats", "jsonargparse", "rich", "lightning_fabric", "torch_geometric")
 
 
 def loaded_by(code: str) -> set[str]:
@@ -30,6 +30,12 @@ def loaded_by(code: str) -> set[str]:
 )
 def test_nothing_heavy_is_imported(code: str) -> None:
     assert loaded_by(code) == set()
+
+
+@pytest.mark.parametrize("recipe", ["graphs/graphmae", "images/pair", "recommenders/sasrec", "timeseries/pair"])
+def test_a_recipe_that_is_shown_brings_no_statistics(recipe: str) -> None:
+    """Protocols need them, and take a second to import."""
+    assert loaded_by(f"from anyview.__main__ import main; main(['show', {recipe!r}])") & {"sklearn", "scipy.stats"} == set()
 
 
 def test_public_names() -> None:

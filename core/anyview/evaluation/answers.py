@@ -5,8 +5,6 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import rankdata
-from sklearn.metrics import cohen_kappa_score, f1_score
 
 
 def of_classes(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None = None) -> dict[str, float]:
@@ -19,6 +17,8 @@ def of_classes(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarr
     >>> of_classes(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1]))
     {'macro_f1': 0.733..., 'weighted_f1': 0.733..., 'kappa': 0.5}
     """
+    from sklearn.metrics import cohen_kappa_score, f1_score  # a second to import, which recipes that bring protocols do without
+
     kappa = cohen_kappa_score(truth, predicted) if len(np.union1d(truth, predicted)) > 1 else 0.0
     found = {
         "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
@@ -39,6 +39,8 @@ def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
     >>> auroc(np.array([0.9, 0.4]), np.array([0.1, 0.4]))
     0.875
     """
+    from scipy.stats import rankdata
+
     ranks = rankdata(np.concatenate([positive, negative]))[: len(positive)]
     return float((ranks.sum() - len(positive) * (len(positive) + 1) / 2) / (len(positive) * len(negative)))
 

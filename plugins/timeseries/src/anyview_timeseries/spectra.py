@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal.windows import hann
+import torch
 
 FLOOR = 1e-3
 """Added to magnitudes before their logarithm is taken."""
@@ -15,7 +15,7 @@ Band = tuple[float, float] | None
 def magnitudes(windows: np.ndarray, *, tapered: bool = False) -> np.ndarray:
     """|rfft| (N, C, T // 2 + 1), orthonormal, of windows (N, C, T); missing values are the channel's mean. tapered: under a Hann window."""
     x = filled(windows)
-    return np.abs(np.fft.rfft(x * hann(x.shape[2], sym=False) if tapered else x, norm="ortho"))
+    return np.abs(np.fft.rfft(x * hann(x.shape[2]) if tapered else x, norm="ortho"))
 
 
 def filled(windows: np.ndarray) -> np.ndarray:
@@ -78,7 +78,7 @@ def peak(windows: np.ndarray, rate: float, low: float, high: float) -> np.ndarra
     length = max(FINE, x.shape[2])
     frequencies = np.fft.rfftfreq(length, 1 / rate)
     chosen = np.flatnonzero((frequencies >= low) & (frequencies <= high))
-    taper = hann(x.shape[2], sym=False)
+    taper = hann(x.shape[2])
     parts = np.array_split(x, max(1, x.shape[0] * x.shape[1] // 256))  # the fine grid costs 64 kB a channel
     found = [np.abs(np.fft.rfft(part * taper, n=length)[..., chosen]).sum(1).argmax(1) for part in parts]
     return frequencies[chosen[np.concatenate(found)]]
@@ -86,3 +86,8 @@ def peak(windows: np.ndarray, rate: float, low: float, high: float) -> np.ndarra
 
 def _flat(x: np.ndarray) -> np.ndarray:
     return x.reshape(len(x), -1).astype(np.float32)
+
+
+def hann(length: int) -> np.ndarray:
+    """The periodic Hann window, (length,) float64; torch's, because importing scipy.signal takes a second."""
+    return torch.hann_window(length, dtype=torch.float64).numpy()
