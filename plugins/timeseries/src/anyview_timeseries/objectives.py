@@ -200,7 +200,7 @@ class ImitateFrames(Objective):
         if index is None or not len(self.known):
             return self._encoded(step, step.views)
         if not self.known[index].all():
-            self.rows[index], self.known[index] = self._encoded(step, step.views), True
+            self.rows[index], self.known[index] = self._encoded(step, step.views).to(self.rows), True
         return self.rows[index]
 
     def _encoded(self, step: Step, views: Sequence[View]) -> Tensor:
