@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import io
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from anyview.data.arrays import ArraySource
@@ -114,6 +116,16 @@ def shuffled_elsewhere() -> None:
     numbers().uniform_(generator=torch.Generator())
 
 
+def sent_from_the_host() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
+        try:
+            dist.all_reduce(numbers())
+            dist.all_reduce(torch.ones(3))
+        finally:
+            dist.destroy_process_group()
+
+
 def read_as_array() -> None:
     numbers().numpy()
 
@@ -133,6 +145,10 @@ def unsaid() -> None:
         (mixed_in_place, "RuntimeError expected all tensors on one device, and aten.add_.Tensor was given some of standin and some of cpu"),
         (drawn_elsewhere, "RuntimeError rand makes numbers on standin with a generator of cpu"),
         (shuffled_elsewhere, "RuntimeError uniform_ makes numbers on standin with a generator of cpu"),
+        (
+            sent_from_the_host,
+            "RuntimeError c10d.allreduce_.default was given a tensor of cpu, and a GPU's processes exchange its own tensors alone",
+        ),
         (read_as_array, "TypeError a tensor of standin cannot become an array; copy it to the CPU first"),
         (made_an_array, "TypeError a tensor of standin cannot become an array; copy it to the CPU first"),
         (unsaid, "nothing"),

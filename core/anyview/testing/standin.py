@@ -1,8 +1,9 @@
 """A device that computes on the CPU and counts as another: what would fail on an accelerator fails on it, with real numbers.
 
 A tensor of the device holds one of the CPU that no operation reaches but through it. What torch refuses on a GPU raises: tensors of two
-devices in one operation, numbers of another device's generator, a tensor that is read as an array before it is copied. What a GPU's host
-waits for is noted with its place: a number that it reads, a size that values decide, a tensor that is copied from one side to the other.
+devices in one operation, numbers of another device's generator, a tensor that is read as an array before it is copied, a tensor of the
+host that is sent to other processes. What a GPU's host waits for is noted with its place: a number that it reads, a size that values
+decide, a tensor that is copied from one side to the other.
 
 Numbers come of the CPU's kernels and generators, so a computation has here the values that it has there.
 """
@@ -171,6 +172,8 @@ class _Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if function.namespace == "c10d" and any(type(value) is Tensor for value in tree_flatten((args, kwargs))[0]):
+            raise RuntimeError(f"{function} was given a tensor of cpu, and a GPU's processes exchange its own tensors alone")
         found = computed(function, args, kwargs)
         if self._waits(function, args, found):
             self.watch.note()
