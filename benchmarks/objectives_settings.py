@@ -19,17 +19,17 @@ PAIR = {
     "nnclr": "--objective.hidden 512 --objective.width 128 --objective.predictor_hidden 512 --objective.queue_size 4096 "
     "--objective.temperature 0.2",
     "simclr": "--objective.hidden 256 --objective.width 64 --objective.temperature 0.2",
-    "simsiam": "--objective.width 512 --objective.hidden 128",
+    "simsiam": "--lr 0.75 --objective.width 512 --objective.hidden 128",
     "tico": "--objective.hidden 512 --objective.width 128",
     "vicreg": "--objective.width 256",
     "vicregl": "--objective.width 256 --objective.local_width 128 --objective.matches 4",
     "w_mse": "--objective.hidden 256 --objective.width 32",
 }
 CROPS = {
-    "swav": "--objective.hidden 256 --objective.width 64 --objective.prototypes 200",
+    "swav": "--objective.hidden 256 --objective.width 64 --objective.prototypes 20 --objective.temperature 0.2",
     "dino": "--lr 0.3 --objective.hidden 256 --objective.width 64 --objective.prototypes 1024 --objective.norm true "
     "--objective.centering sinkhorn --objective.momentum 0.95",
-    "msn": "--objective.hidden 256 --objective.width 64 --objective.prototypes 200 --objective.momentum 0.98",
+    "msn": "--objective.hidden 256 --objective.width 64 --objective.prototypes 50 --objective.momentum 0.9",
     "ibot": "--optimizer adamw {ibot} {transformer} --objective.hidden 256 --objective.width 64 --objective.prototypes 1024",
 }
 MASKED = {

@@ -23,7 +23,7 @@ from anyview_images.recipes.pair import NARROW, TINY
 from anyview_images.resnet import ResNet
 from anyview_images.views import AugmentationName, AugmentedCrops, MaskedCrops
 
-SMALL_SWAV = functools.partial(SwAV, hidden=256, width=64, prototypes=100)
+SMALL_SWAV = functools.partial(SwAV, hidden=256, width=64, prototypes=20, temperature=0.2)
 PRESETS: Presets = {
     "digits": {
         "encoder": TINY,
@@ -35,7 +35,7 @@ PRESETS: Presets = {
         "batch_size": 128,
         "epochs": 20,
         "optimizer": "sgd",
-        "lr": 0.1,
+        "lr": 0.2,
     },
     "mnist": {
         "encoder": NARROW,
@@ -47,7 +47,7 @@ PRESETS: Presets = {
         "batch_size": 128,
         "epochs": 6,
         "optimizer": "sgd",
-        "lr": 0.1,
+        "lr": 0.2,
     },
 }
 RANGES = {"lr": LogUniform(1e-4, 0.3), "weight_decay": LogUniform(1e-6, 1e-2), "objective.temperature": LogUniform(0.05, 0.3)}
