@@ -19,8 +19,8 @@ class SparseAdam(Optimizer):
     >>> table = nn.Parameter(torch.zeros(3, 1))
     >>> table.grad = torch.sparse_coo_tensor([[2]], [[5.0]], (3, 1))
     >>> SparseAdam([table], lr=0.1).step()
-    >>> table.flatten().tolist()
-    [0.0, 0.0, -0.10000000149011612]
+    >>> table.detach().flatten()
+    tensor([ 0.0000,  0.0000, -0.1000])
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
