@@ -94,7 +94,7 @@ class StandInGenerator(torch.Generator):
 
 
 class Watch:
-    """Where the host waited for the device, or sent it something, while that was noted: places as "file:line code", each once."""
+    """Where the host waited for the device, or sent it something, while that was noted: places as "file:line", each once."""
 
     def __init__(self) -> None:
         self.waits: list[str] = []
