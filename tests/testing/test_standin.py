@@ -121,7 +121,7 @@ def sent_from_the_host() -> None:
         dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
         try:
             dist.all_reduce(numbers())
-            dist.all_reduce(torch.ones(3))
+            dist.all_reduce(nn.Parameter(torch.ones(3), requires_grad=False))
         finally:
             dist.destroy_process_group()
 

@@ -31,6 +31,8 @@ from anyview.testing.standin import DEVICE, TORCH, Watch, standin_device
 from anyview.views.draws import Draws
 
 OWN = "its own"
+GRAVITY = ("ok", "waits", "refused:", "fails")
+"""What verdicts begin with, the gravest last."""
 Cell = tuple[str, str, str]
 """Recipe, objective, verdict."""
 
@@ -87,8 +89,7 @@ def own_cells(plugins: Sequence[str] = ()) -> Iterator[Cell]:
                 yield component.full_name, OWN, f"refused: {missing}"
                 continue
             built = function(preset=grid.PRESET if grid.PRESET in function.presets else None)
-            verdicts = [verdict_on(stage, built.source) for stage in built.stages]
-            yield component.full_name, OWN, next((verdict for verdict in verdicts if verdict != "ok"), "ok")
+            yield component.full_name, OWN, gravest([verdict_on(stage, built.source) for stage in built.stages])
 
 
 def slot_cells(plugins: Sequence[str] = ()) -> Iterator[Cell]:
@@ -114,6 +115,15 @@ def verdict_on(stage: Stage, source: Source) -> str:
         last = next(frame for frame in reversed(frames) if not frame.filename.startswith((TORCH, str(Path(standin.__file__)))))
         return f"fails at {Path(last.filename).name}:{last.lineno}: {type(error).__name__} {' '.join(str(error).split())}"
     return f"waits at {', '.join(waits)}" if waits else "ok"
+
+
+def gravest(verdicts: Sequence[str]) -> str:
+    """The first of the gravest of several stages' verdicts.
+
+    >>> gravest(["ok", "waits at mix.py:34", "fails at mix.py:36: TypeError no"])
+    'fails at mix.py:36: TypeError no'
+    """
+    return max(verdicts, key=lambda verdict: GRAVITY.index(verdict.split()[0]))
 
 
 def main(words: Sequence[str]) -> int:

@@ -137,7 +137,7 @@ def computed(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """What an operation gives: on the device where its tensors are there or it is asked for there; RuntimeError for two devices."""
     tensors = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor)]
     there = {id(value.held): value for value in tensors if isinstance(value, StandInTensor)}
-    if there and function not in COPIES | INDEXING and any(value.ndim and not isinstance(value, StandInTensor) for value in tensors):
+    if there and function not in COPIES | INDEXING and any(value.ndim and _of_host(value) for value in tensors):
         raise RuntimeError(f"expected all tensors on one device, and {function} was given some of {DEVICE} and some of cpu")
     device = kwargs.get("device")
     if function is ATEN.copy_.default:
@@ -151,6 +151,10 @@ def computed(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if not on_device:
         return found
     return tree_map_only(Tensor, lambda value: there[id(value)] if id(value) in there else StandInTensor(value), found)
+
+
+def _of_host(value: Any) -> bool:
+    return isinstance(value, Tensor) and not isinstance(value, StandInTensor)
 
 
 def caller() -> str:
@@ -172,7 +176,7 @@ class _Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if function.namespace == "c10d" and any(type(value) is Tensor for value in tree_flatten((args, kwargs))[0]):
+        if function.namespace == "c10d" and any(_of_host(value) for value in tree_flatten((args, kwargs))[0]):
             raise RuntimeError(f"{function} was given a tensor of cpu, and a GPU's processes exchange its own tensors alone")
         found = computed(function, args, kwargs)
         if self._waits(function, args, found):
